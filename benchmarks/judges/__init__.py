@@ -1,9 +1,9 @@
-"""Networks that are not part of fastface and judge what it renders: two expression classifiers, one recognition net.
+"""Networks outside fastface that judge what it renders: two expression classifiers, one recognition net.
 
 Development only. Build the files once with `python -m benchmarks.judges.build`.
 
-On the 27 people of the London set: recognition distance neutral ↔ real smile mean 0.22 (p90 0.30), between people
-0.82 (p5 0.68).
+On the 27 people of the London set: recognition distance neutral ↔ real smile mean 0.22 (p90 0.30), between
+people 0.82 (p5 0.68). P(happy) of the real smiles: faceapi 0.69, fer 0.46, mean of the two 0.58.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnxruntime as ort
+import onnxruntime as ort  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from benchmarks.judges import build, crops
@@ -21,8 +21,8 @@ CLASSES = ("neutral", "happy", "sad", "surprise", "fear", "anger", "disgust")
 CLASSIFIERS = ("faceapi", "fer")
 FACEAPI_LABELS = ("neutral", "happy", "sad", "anger", "fear", "disgust", "surprise")
 FER_LABELS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-# Every probability is the mean over these crop sizes and their mirror images: one crop's answer jumps by tenths when
-# the box moves a few pixels, and a mean is harder to please by accident.
+# Every probability is the mean over these crop sizes and their mirror images: one crop's answer jumps by
+# tenths when the box moves a few pixels, and a mean is harder to please by accident.
 FACEAPI_PADDINGS = (0.1, 0.2, 0.3)
 FER_SCALES = (0.95, 1.0, 1.05)
 
@@ -63,7 +63,7 @@ class Judges:
     def descriptor(self, rgb: NDArray[np.uint8], landmarks: crops.Points) -> NDArray[np.float32]:
         """Identity descriptor (128,); Euclidean distance, the face and its mirror image averaged."""
         chip = crops.dlib_chip(rgb, landmarks, 150)
-        return self._run("faceapi_recognition.onnx", _with_mirrors([chip])).mean(0)
+        return np.asarray(self._run("faceapi_recognition.onnx", _with_mirrors([chip])).mean(0), np.float32)
 
     def _run(self, name: str, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(self._sessions[name].run(None, {"image": batch})[0], np.float32)

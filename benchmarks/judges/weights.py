@@ -15,7 +15,8 @@ Weights = dict[str, NDArray[np.float32]]
 def read_tfjs_weights(manifest: Path) -> Weights:
     """Named float32 tensors of a tfjs weight manifest and the binary shards beside it.
 
-    A tensor marked `quantization: uint8/uint16` stores `q` with `value = q * scale + min`; `float16` stores halves.
+    A tensor marked `quantization: uint8/uint16` stores `q` with `value = q * scale + min`; `float16` stores
+    halves.
     Source: the weight format of https://github.com/tensorflow/tfjs, tfjs-core/src/io.
 
     Raises ValueError when the shards are shorter or longer than the manifest says.
@@ -59,5 +60,5 @@ def read_keras_hdf5(path: Path) -> tuple[list[dict[str, Any]], Weights]:
                 layer, leaf = name.split("/")[0], name.split("/")[-1].split(":")[0]
                 weights[f"{layer}/{leaf}"] = np.asarray(item, np.float32)
 
-        (file["model_weights"] if "model_weights" in file else file).visititems(collect)
+        file["model_weights"].visititems(collect)
     return layers, weights
