@@ -1,0 +1,108 @@
+"""Between FACS action units and ARKit-named shapes, both ways, on whole batches.
+
+A batch of action units is two arrays (N, U), the subject's left and right half of the face, in the order of
+``AU_NAMES``; a batch of shapes is one array (N, 52) in the order of ``affect_tables.SHAPES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastface.affect_tables import ACTION_UNITS, PRIMARY_SHAPE, SHAPES, SIDED_SHAPES
+
+Array = NDArray[np.float64]
+
+AU_NAMES: Final[tuple[str, ...]] = tuple(ACTION_UNITS)
+SHAPE_INDEX: Final[dict[str, int]] = {shape: index for index, shape in enumerate(SHAPES)}
+_AU_INDEX: Final[dict[str, int]] = {name: index for index, name in enumerate(AU_NAMES)}
+
+#: Jaw opening at which the lips part by themselves, so that AU25 has nothing left to do.
+_JAW_PARTS_LIPS: Final = 0.3
+_LIPS_PART: Final = ACTION_UNITS["AU25"][1]["mouthLowerDown"]
+_JAW_DROP: Final = ACTION_UNITS["AU26"][1]["jawOpen"]
+#: Below this an action unit counts as absent; well under FACS' faintest level, A = 1/5.
+ABSENT_BELOW: Final = 1e-3
+
+
+def spread(weights: dict[str, float]) -> Array:
+    """(52,) from a table row; a sided shape without its side fills both sides."""
+    vector = np.zeros(len(SHAPES))
+    for shape, weight in weights.items():
+        for full in (shape + "Left", shape + "Right") if shape in SIDED_SHAPES else (shape,):
+            vector[SHAPE_INDEX[full]] = weight
+    return vector
+
+
+def shapes_of_action_units(left: Array, right: Array) -> Array:
+    """What action units look like: (N, U) left and right in [0, 1] → (N, 52) shapes in [0, 1].
+
+    Each shape takes the largest demand of any unit; a shape of the whole face takes the mean of both halves.
+    """
+    middle = (left + right) / 2
+    shapes = np.zeros((len(left), len(SHAPES)))
+    jaw = np.maximum(_JAW_DROP * middle[:, _AU_INDEX["AU26"]], middle[:, _AU_INDEX["AU27"]])
+    lips_left_to_part = np.clip(1 - jaw / _JAW_PARTS_LIPS, 0, 1)
+    for name, (_, weights) in ACTION_UNITS.items():
+        unit = _AU_INDEX[name]
+        free = lips_left_to_part if name == "AU25" else 1.0
+        for shape, weight in weights.items():
+            sides = (("Left", left), ("Right", right)) if shape in SIDED_SHAPES else (("", middle),)
+            for side, half in sides:
+                column = shapes[:, SHAPE_INDEX[shape + side]]
+                np.maximum(column, weight * free * half[:, unit], out=column)
+    return shapes
+
+
+def read_action_units(shapes: Array) -> tuple[Array, Array]:
+    """Which action units a face shows: (N, 52) shapes → (N, U) left and right, clipped to [0, 1]."""
+    left = np.zeros((len(shapes), len(AU_NAMES)))
+    right = np.zeros_like(left)
+
+    def side(shape: str, suffix: str) -> Array:
+        column: Array = shapes[:, SHAPE_INDEX[shape + suffix if shape in SIDED_SHAPES else shape]]
+        return column
+
+    jaw_open = side("jawOpen", "")
+    parted = jaw_open - side("mouthClose", "")
+    rolled = np.minimum(side("mouthRollLower", ""), side("mouthRollUpper", ""))
+    for half, suffix in ((left, "Left"), (right, "Right")):
+        for name, shape in PRIMARY_SHAPE.items():
+            half[:, _AU_INDEX[name]] = side(shape, suffix)
+        lips = np.maximum(side("mouthLowerDown", suffix) / _LIPS_PART, parted / _JAW_PARTS_LIPS)
+        half[:, _AU_INDEX["AU25"]] = lips
+        half[:, _AU_INDEX["AU26"]] = jaw_open / _JAW_DROP
+        half[:, _AU_INDEX["AU27"]] = (jaw_open - _JAW_DROP) / (1 - _JAW_DROP)
+        half[:, _AU_INDEX["AU28"]] = rolled
+        np.clip(half, 0, 1, out=half)
+    return left, right
+
+
+def name_action_units(left: Array, right: Array) -> dict[str, float]:
+    """(U,) left and right → {"AU6": 0.4, "AU12R": 0.5}: only what shows, a side named only where the halves
+    differ."""
+    named: dict[str, float] = {}
+    for index, name in enumerate(AU_NAMES):
+        a, b = float(left[index]), float(right[index])
+        if abs(a - b) < ABSENT_BELOW:
+            if max(a, b) >= ABSENT_BELOW:
+                named[name] = (a + b) / 2
+            continue
+        named.update({name + side: value for side, value in (("L", a), ("R", b)) if value >= ABSENT_BELOW})
+    return named
+
+
+def split_action_units(columns: Sequence[str], values: Array) -> tuple[Array, Array]:
+    """The way back for a batch: checked names with optional L or R, (N, C) values → (N, U) left and right."""
+    left = np.zeros((len(values), len(AU_NAMES)))
+    right = np.zeros_like(left)
+    for column, name in enumerate(columns):
+        unit = _AU_INDEX[name.rstrip("LR")]
+        if not name.endswith("R"):
+            left[:, unit] = values[:, column]
+        if not name.endswith("L"):
+            right[:, unit] = values[:, column]
+    return left, right

@@ -1,0 +1,195 @@
+"""The numbers behind an affect, in one place: action units, expressions, circumplex. Data only.
+
+Sources
+-------
+FACS     P. Ekman, W. V. Friesen, J. C. Hager, *Facial Action Coding System*, 2nd ed., 2002: units and what
+         they move.
+EMFACS   W. V. Friesen, P. Ekman, *EMFACS-7: Emotional Facial Action Coding System*, 1983, and the table of
+         prototypes in the FACS Investigator's Guide (2002), ch. 12: which units make which expression.
+ARKit    Apple, *ARFaceAnchor.BlendShapeLocation*: the 52 names and what each coefficient moves.
+Scherer  K. R. Scherer, "What are emotions? And how can they be measured?", Social Science Information 44(4),
+         2005, fig. 1: the circumplex of Russell (1980) with the positions of single terms;
+P&T      read as numbers by G. Paltoglou, M. Thelwall, "Seeing Stars of Valence and Arousal in Blog Posts",
+         IEEE Trans. Affective Computing 4(1), 2013.
+
+A shape named without a side (``mouthSmile``) stands for both sides at the same weight.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Coefficients that ARKit gives for each side of the face; the name on the face ends in Left or Right.
+SIDED_SHAPES: Final = (
+    "browDown", "browOuterUp", "cheekSquint", "eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut",
+    "eyeLookUp", "eyeSquint", "eyeWide", "mouthDimple", "mouthFrown", "mouthLowerDown", "mouthPress",
+    "mouthSmile", "mouthStretch", "mouthUpperUp", "noseSneer",
+)  # fmt: skip
+
+#: Coefficients that ARKit gives once for the whole face.
+CENTRAL_SHAPES: Final = (
+    "browInnerUp", "cheekPuff", "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose", "mouthFunnel",
+    "mouthLeft", "mouthPucker", "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower",
+    "mouthShrugUpper", "tongueOut",
+)  # fmt: skip
+
+#: All 52 ARKit names, sorted: the order of every internal coefficient vector.
+SHAPES: Final[tuple[str, ...]] = tuple(
+    sorted([*CENTRAL_SHAPES, *(shape + side for shape in SIDED_SHAPES for side in ("Left", "Right"))])
+)
+
+#: Action unit → (FACS name, {ARKit shape: weight at AU intensity 1}). Where two units of one face ask for the
+#: same shape the larger demand wins, so that AU25 adds nothing to lips already parted by AU10 or AU16, and
+#: AU26 nothing to the AU27 it is a weaker form of, which is how FACS scores them.
+ACTION_UNITS: Final[dict[str, tuple[str, dict[str, float]]]] = {
+    "AU1": ("inner brow raiser", {"browInnerUp": 1.0}),
+    "AU2": ("outer brow raiser", {"browOuterUp": 1.0}),
+    "AU4": ("brow lowerer", {"browDown": 1.0}),
+    "AU5": ("upper lid raiser", {"eyeWide": 1.0}),
+    "AU6": ("cheek raiser", {"cheekSquint": 1.0, "eyeSquint": 0.3}),
+    "AU7": ("lid tightener", {"eyeSquint": 1.0}),
+    "AU9": ("nose wrinkler", {"noseSneer": 1.0, "browDown": 0.2, "mouthUpperUp": 0.15}),
+    "AU10": ("upper lip raiser", {"mouthUpperUp": 1.0}),
+    "AU12": ("lip corner puller", {"mouthSmile": 1.0}),
+    "AU14": ("dimpler", {"mouthDimple": 1.0}),
+    "AU15": ("lip corner depressor", {"mouthFrown": 1.0}),
+    "AU16": ("lower lip depressor", {"mouthLowerDown": 1.0}),
+    "AU17": ("chin raiser", {"mouthShrugLower": 1.0}),
+    "AU18": ("lip pucker", {"mouthPucker": 1.0}),
+    "AU20": ("lip stretcher", {"mouthStretch": 1.0}),
+    "AU22": ("lip funneler", {"mouthFunnel": 1.0}),
+    "AU23": ("lip tightener", {"mouthPress": 0.5, "mouthRollLower": 0.3, "mouthRollUpper": 0.3}),
+    "AU24": ("lip pressor", {"mouthPress": 1.0}),
+    "AU25": ("lips part", {"mouthLowerDown": 0.3, "mouthUpperUp": 0.12, "jawOpen": 0.05}),
+    "AU26": ("jaw drop", {"jawOpen": 0.6}),
+    "AU27": ("mouth stretch", {"jawOpen": 1.0}),
+    "AU28": ("lip suck", {"mouthRollLower": 1.0, "mouthRollUpper": 1.0}),
+    "AU43": ("eyes closed", {"eyeBlink": 1.0}),
+    "AU45": ("blink", {"eyeBlink": 1.0}),
+}
+
+#: The shape by which a unit is read back from a face: the one that no other unit moves more. AU25 to AU28
+#: follow rules of their own in ``action_units.read_action_units``; AU23 and AU45 are not told from AU24 and
+#: AU43 in a still face.
+PRIMARY_SHAPE: Final[dict[str, str]] = {
+    "AU1": "browInnerUp", "AU2": "browOuterUp", "AU4": "browDown", "AU5": "eyeWide", "AU6": "cheekSquint",
+    "AU7": "eyeSquint", "AU9": "noseSneer", "AU10": "mouthUpperUp", "AU12": "mouthSmile", "AU14":
+    "mouthDimple", "AU15": "mouthFrown", "AU16": "mouthLowerDown", "AU17": "mouthShrugLower", "AU18":
+    "mouthPucker", "AU20": "mouthStretch", "AU22": "mouthFunnel", "AU24": "mouthPress", "AU43": "eyeBlink",
+}  # fmt: skip
+
+#: What a caller can ask for by name, and what a label can say besides "neutral".
+EXPRESSIONS: Final = ("anger", "contempt", "disgust", "fear", "happy", "sad", "surprise")
+
+#: Two further points of the circumplex, so that low arousal is a face too. Reached through valence and
+#: arousal only.
+SUPPORTS: Final = ("content", "tired")
+
+#: EMFACS: the units that must show for the expression to be that expression. A test holds the prototypes
+#: below to it.
+EMFACS_CORE: Final[dict[str, tuple[str, ...]]] = {
+    "anger": ("AU4", "AU5", "AU7"),
+    "contempt": ("AU12R", "AU14R"),
+    "disgust": ("AU9", "AU10"),
+    "fear": ("AU1", "AU2", "AU4", "AU5", "AU20"),
+    "happy": ("AU6", "AU12"),
+    "sad": ("AU1", "AU4", "AU15"),
+    "surprise": ("AU1", "AU2", "AU5", "AU26"),
+}
+
+#: Valence and arousal of each at intensity 1 (P&T, from Scherer; the term they print in brackets).
+CIRCUMPLEX: Final[dict[str, tuple[float, float]]] = {
+    "happy": (0.89, 0.17),  # (happy)
+    "surprise": (0.42, 0.88),  # (astonished)
+    "fear": (-0.12, 0.79),  # (afraid)
+    "anger": (-0.40, 0.79),  # (angry)
+    "contempt": (-0.57, 0.66),  # (contemptuous)
+    "disgust": (-0.67, 0.49),  # (disgusted)
+    "sad": (-0.81, -0.40),  # (sad)
+    "tired": (-0.02, -0.98),  # (tired)
+    "content": (0.81, -0.55),  # (content)
+}
+
+#: Expression prototypes: the face at intensity 1, strong but human, per family of head models. They are
+#: EMFACS prototypes written in ARKit names and tuned by eye and by judges on portraits. An unknown family
+#: uses "default".
+PROTOTYPES: Final[dict[str, dict[str, dict[str, float]]]] = {
+    "default": {
+        "anger": {
+            "browDown": 0.9, "eyeWide": 0.3, "eyeSquint": 0.3, "noseSneer": 0.5, "mouthUpperUp": 0.35,
+            "mouthLowerDown": 0.55, "mouthFrown": 0.5, "mouthStretch": 0.35, "mouthFunnel": 0.3,
+        },
+        "contempt": {
+            "mouthSmileRight": 0.5, "mouthDimpleRight": 0.8, "mouthPressRight": 0.3,
+            "cheekSquintRight": 0.25, "mouthUpperUpRight": 0.1, "eyeSquint": 0.2, "browDown": 0.12,
+        },
+        "disgust": {
+            "noseSneer": 0.85, "mouthUpperUp": 0.6, "cheekSquint": 0.55, "eyeSquint": 0.55, "browDown": 0.45,
+            "mouthFrown": 0.4, "mouthShrugLower": 0.5, "mouthPress": 0.2,
+        },
+        "fear": {
+            "browInnerUp": 0.75, "browOuterUp": 0.2, "browDown": 0.5, "eyeWide": 0.9, "mouthStretch": 0.6,
+            "mouthLowerDown": 0.65, "mouthFrown": 0.3, "jawOpen": 0.4,
+        },
+        "happy": {
+            "mouthSmile": 0.65, "mouthUpperUp": 0.35, "mouthLowerDown": 0.25, "mouthDimple": 0.2,
+            "mouthStretch": 0.15, "cheekSquint": 0.4, "eyeSquint": 0.15, "jawOpen": 0.12,
+        },
+        "sad": {
+            "browInnerUp": 0.8, "browDown": 0.38, "mouthFrown": 1.0, "mouthShrugLower": 0.7,
+            "mouthStretch": 0.25, "eyeBlink": 0.25, "eyeSquint": 0.15,
+        },
+        "surprise": {
+            "browInnerUp": 0.55, "browOuterUp": 0.7, "eyeWide": 0.8, "jawOpen": 0.42, "mouthFunnel": 0.3,
+        },
+        "content": {
+            "mouthSmile": 0.3, "cheekSquint": 0.15, "mouthDimple": 0.15, "eyeBlink": 0.2,
+        },
+        "tired": {
+            "eyeBlink": 0.5, "browInnerUp": 0.15, "mouthFrown": 0.1,
+        },
+    },
+    "ict": {
+        "anger": {
+            "browDown": 1.2, "mouthLowerDown": 0.63, "mouthFrown": 0.57, "noseSneer": 0.52,
+            "mouthUpperUp": 0.4, "mouthStretch": 0.4, "mouthFunnel": 0.4, "eyeWide": 0.35, "eyeSquint": 0.29,
+        },
+        "contempt": {
+            "mouthSmileRight": 0.45, "mouthDimpleRight": 0.8, "mouthPressRight": 0.3,
+            "cheekSquintRight": 0.25, "mouthUpperUpRight": 0.1, "eyeSquint": 0.2, "browDown": 0.15,
+        },
+        "disgust": {
+            "noseSneer": 0.86, "mouthUpperUp": 0.58, "cheekSquint": 0.58, "eyeSquint": 0.58,
+            "mouthShrugLower": 0.58, "browDown": 0.46, "mouthFrown": 0.46, "mouthPress": 0.35,
+        },
+        "fear": {
+            "browInnerUp": 1.2, "eyeWide": 0.9, "mouthStretch": 1.2, "mouthLowerDown": 0.72,
+            "browDown": 0.36, "jawOpen": 0.36, "browOuterUp": 0.24,
+        },
+        "happy": {
+            "mouthSmile": 0.65, "cheekSquint": 0.35, "mouthUpperUp": 0.2, "eyeSquint": 0.15,
+            "mouthLowerDown": 0.15, "jawOpen": 0.12, "mouthDimple": 0.1,
+        },
+        "sad": {
+            "mouthFrown": 1.2, "browInnerUp": 1.08, "mouthShrugLower": 0.84, "browDown": 0.42,
+            "eyeSquint": 0.24, "eyeBlink": 0.18, "cheekSquint": 0.18,
+        },
+        "surprise": {
+            "browOuterUp": 0.9, "browInnerUp": 0.8, "eyeWide": 0.7, "jawOpen": 0.45,
+        },
+        "content": {
+            "mouthSmile": 0.3, "cheekSquint": 0.15, "mouthDimple": 0.15, "eyeBlink": 0.2,
+        },
+        "tired": {
+            "eyeBlink": 0.5, "browInnerUp": 0.15, "mouthFrown": 0.1,
+        },
+    },
+}  # fmt: skip
+
+#: How much of the prototype shows at intensity 0.6, the everyday expression; 0.6 is a straight line. The
+#: curve through (0, 0), (0.6, this), (1, 1) is a parabola, monotone while this lies in [0.36, 0.84]
+#:.
+EVERYDAY: Final[dict[str, dict[str, float]]] = {
+    "default": {},
+    "ict": {},
+}
