@@ -1,0 +1,32 @@
+// A small persistent thread pool. Tasks are independent and indexed, so results cannot depend on who runs them.
+#pragma once
+
+#include <cstdint>
+
+#include "core/macros.h"
+
+namespace fastface {
+
+using TaskFunction = void (*)(void* context, std::int64_t index) noexcept;
+
+// Runs task(context, i) for every i in [0, count) on at most `threads` threads, the caller among them, and returns
+// when all are done. A call made while another one is running (from a second Python thread, or from a task) runs
+// on the caller alone. Safe after fork: the child starts with a pool of its own.
+void parallel_run(std::int64_t count, int threads, TaskFunction task, void* context) noexcept;
+
+inline namespace FF_ISA {
+
+template <class Body>
+FF_INLINE void parallel_for(std::int64_t count, int threads, Body&& body) {
+  if (threads <= 1 || count <= 1) {
+    for (std::int64_t i = 0; i < count; ++i) body(i);
+    return;
+  }
+  auto* context = &body;
+  using Pointer = decltype(context);
+  parallel_run(
+      count, threads, [](void* raw, std::int64_t index) noexcept { (*static_cast<Pointer>(raw))(index); }, context);
+}
+
+}  // namespace FF_ISA
+}  // namespace fastface

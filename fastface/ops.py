@@ -1,0 +1,167 @@
+"""The ops of a frame on NumPy arrays: deform, rasterize, shade and blend.
+
+Each has a plain twin of the same name and arguments in ``fastface.reference``. Arrays are C-contiguous
+and of the stated dtype; nothing is converted in silence, and what does not fit raises ``BadArgument``.
+With ``out=`` and a ``workspace`` that is kept between calls nothing is allocated. Results do not depend
+on ``threads``. Axes, units and pixel centres: CONVENTIONS.md.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastface import _core
+from fastface.errors import BadArgument
+
+DEFORM_BLOCK = 64  # kDeformBlock in csrc/ops/deform.h
+
+Workspace = _core.Workspace
+"""Scratch memory of the ops. Grows to the largest need it has met; for one thread at a time."""
+
+_default = threading.local()
+
+
+def _workspace(given: _core.Workspace | None) -> _core.Workspace:
+    if given is not None:
+        return given
+    try:
+        return _default.workspace  # type: ignore[no-any-return]
+    except AttributeError:
+        _default.workspace = Workspace()
+        return _default.workspace  # type: ignore[no-any-return]
+
+
+def _array(op: str, name: str, value: object, ndim: int) -> NDArray[Any]:
+    if not isinstance(value, np.ndarray) or value.ndim != ndim:
+        got = f"{value.shape} {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise BadArgument(f"{op}: {name} must be an array of {ndim} dimensions, got {got}")
+    return value
+
+
+def _image_size(op: str, height: int, width: int) -> None:
+    for name, size in (("height", height), ("width", width)):
+        if not isinstance(size, (int, np.integer)) or not 0 <= size <= 32767:
+            raise BadArgument(f"{op}: {name} must be an integer in 0 … 32767, got {size!r}")
+
+
+@dataclass(frozen=True)
+class PackedBasis:
+    """A basis in the order ``deform`` reads it: by block of 64 vertices, then mode, then coordinate."""
+
+    blocks: NDArray[Any]  # (N, K, 3, 64) float32 or float16
+    moves: NDArray[np.uint8]  # (N, K): 0 where a mode moves no vertex of a block, which then costs nothing
+    vertices: int
+
+
+def pack_basis(basis: NDArray[Any], *, dtype: type | None = None, drop_below_mm: float = 0.0) -> PackedBasis:
+    """Reorder ``basis (K, V, 3)`` (float16 or float32, mm in camera space) for ``deform``.
+
+    ``dtype`` changes its precision: float16 halves what a single frame must read. Blocks of 64 vertices
+    in which no coordinate of a mode exceeds ``drop_below_mm`` are skipped by ``deform``.
+    """
+    basis = _array("pack_basis", "basis", basis, 3)
+    target = np.dtype(basis.dtype if dtype is None else dtype)
+    if target not in (np.float16, np.float32) or basis.shape[2] != 3 or basis.dtype.kind != "f":
+        got = f"{basis.shape} {basis.dtype}"
+        raise BadArgument(f"pack_basis: basis must be (K, V, 3) float32 or float16, got {got}")
+    modes, vertices, _ = basis.shape
+    count = -(-vertices // DEFORM_BLOCK)
+    padded = np.zeros((modes, count * DEFORM_BLOCK, 3), target)
+    with np.errstate(over="ignore"):
+        padded[:, :vertices] = basis
+    if not np.isfinite(padded).all():
+        raise BadArgument(f"pack_basis: basis must be finite in {target}")
+    split = padded.reshape(modes, count, DEFORM_BLOCK, 3)
+    moves = np.abs(split).max(axis=(2, 3), initial=0.0) > drop_below_mm
+    blocks = np.ascontiguousarray(split.transpose(1, 0, 3, 2))
+    return PackedBasis(blocks, np.ascontiguousarray(moves.T.astype(np.uint8)), vertices)
+
+
+class Deformed(NamedTuple):
+    positions: NDArray[np.float32]  # (B, V, 3) camera space, mm
+    screen: NDArray[np.float32]  # (B, V, 3) x_px, y_px, Z_mm
+
+
+def deform(
+    neutral: NDArray[np.float32],
+    basis: PackedBasis | NDArray[Any],
+    coefficients: NDArray[np.float32],
+    camera: NDArray[np.float32],
+    *,
+    near_mm: float = 1.0,
+    out: Deformed | tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+    threads: int = 1,
+    workspace: _core.Workspace | None = None,
+) -> Deformed:
+    """Add the weighted modes to the neutral mesh and project it.
+
+    ``neutral (V, 3)`` and ``basis (K, V, 3)`` are in camera space already (rotated; ``neutral`` translated
+    too), mm. ``coefficients (B, K)`` float32; zeros cost nothing. ``camera (B, 3)`` or ``(1, 3)`` float32:
+    f_px, c_x, c_y. A vertex with Z <= ``near_mm`` gets the screen position (0, 0, 0), which ``rasterize``
+    rejects. Give a ``PackedBasis`` wherever speed matters: a plain array is packed on every call.
+    """
+    if not isinstance(basis, PackedBasis):
+        basis = pack_basis(basis)
+    neutral = _array("deform", "neutral", neutral, 2)
+    coefficients = _array("deform", "coefficients", coefficients, 2)
+    camera = _array("deform", "camera", camera, 2)
+    vertices, frames = len(neutral), len(coefficients)
+    if basis.vertices != vertices:
+        raise BadArgument(f"deform: basis must have {vertices} vertices like neutral, got {basis.vertices}")
+    if len(camera) not in (1, frames):
+        got = f"{camera.shape} {camera.dtype}"
+        raise BadArgument(f"deform: camera must be ({frames}, 3) or (1, 3) float32, got {got}")
+    if out is None:
+        shape = (frames, vertices, 3)
+        out = Deformed(np.empty(shape, np.float32), np.empty(shape, np.float32))
+    positions, screen = out
+    scratch = _workspace(workspace)
+    model = (neutral, basis.blocks, basis.moves)
+    _core.deform(*model, coefficients, camera, positions, screen, near_mm, threads, scratch)
+    return Deformed(positions, screen)
+
+
+class Raster(NamedTuple):
+    triangle_id: NDArray[np.int32]  # (B, H, W), -1 where no triangle is
+    bary: NDArray[np.float32]  # (B, H, W, 2) weights of the second and third vertex, linear in screen space
+    depth: NDArray[np.float32] | None  # (B, H, W), infinite where no triangle is
+
+
+def rasterize(
+    screen: NDArray[np.float32],
+    triangles: NDArray[np.int32],
+    height: int,
+    width: int,
+    *,
+    cull_backfaces: bool = False,
+    depth: bool = False,
+    out: Raster | tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None] | None = None,
+    threads: int = 1,
+    workspace: _core.Workspace | None = None,
+) -> Raster:
+    """Find the nearest triangle at every pixel centre, and its barycentric coordinates.
+
+    ``screen (B, V, 3)`` float32: x_px, y_px, Z > 0; ``triangles (F, 3)`` int32. The fill rule is that of
+    CONVENTIONS.md: 1/256 px fixed point, top-left, nearest Z (linear in screen space), then lowest index.
+    Triangles without area, with a corner that is not finite, beyond 2^40 px or at Z <= 0 are dropped; with
+    ``cull_backfaces`` also those that are clockwise to the viewer. ``depth`` asks for the Z of the winner.
+    The results are the same bit for bit on every machine.
+    """
+    screen = _array("rasterize", "screen", screen, 3)
+    _image_size("rasterize", height, width)
+    if out is None:
+        shape = (len(screen), int(height), int(width))
+        z = np.empty(shape, np.float32) if depth else None
+        out = Raster(np.empty(shape, np.int32), np.empty((*shape, 2), np.float32), z)
+    triangle_id, bary, z = out
+    if np.shape(triangle_id) != (len(screen), height, width):
+        wanted, got = (len(screen), height, width), np.shape(triangle_id)
+        raise BadArgument(f"rasterize: triangle_id must be {wanted} int32, got {got}")
+    scratch = _workspace(workspace)
+    _core.rasterize(screen, triangles, triangle_id, bary, z, int(cull_backfaces), threads, scratch)
+    return Raster(triangle_id, bary, z)
