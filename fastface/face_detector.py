@@ -1,12 +1,13 @@
 """Where faces are: the short-range detector on a photo, on its tiles, upright or turned.
 
-The detector (BlazeFace, Bazarevsky et al. 2019, arXiv:1907.05047) sees 128x128 pixels and finds faces that fill
-about an eighth of them or more. So the photo is searched in levels: whole, with a margin around it (for faces
-larger than the photo), then cut into ever smaller overlapping tiles.
+The detector (BlazeFace, Bazarevsky et al. 2019, arXiv:1907.05047) sees 128x128 pixels and finds faces whose
+side is about an eighth of that or more. So the photo is searched in levels: whole, with a margin around it (for
+faces larger than the photo), then cut into ever smaller overlapping tiles.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -27,6 +28,9 @@ THRESHOLD: Final = 0.5
 OVERLAP: Final = 0.3
 """Two boxes whose intersection over union is larger show the same face."""
 
+_CERTAIN: Final = (
+    0.85  # faces that are upright and in plain sight score above 0.9, those upside down below 0.8
+)
 _MARGIN_SCALE: Final = 0.6  # size of the photo in the view that has a margin
 _TILE_STEP: Final = 80  # leaves an overlap of 48, wider than the faces that only this level finds
 _FINEST_SCALE: Final = 0.7  # detector pixels per photo pixel; finer would look for faces below about 30 px
@@ -35,12 +39,17 @@ _MOST_TILES: Final = 400  # per level
 
 @dataclass(frozen=True)
 class Detection:
-    """A face's square box, `centre_px` (2,) and `side_px`, the angle of its eye line in radians, and its score."""
+    """A face's square box (`centre_px` is (2,)), the angle of its eye line in radians, and its score."""
 
     centre_px: Float64
     side_px: float
     angle: float
     score: float
+
+    def repeats(self, other: Detection) -> bool:
+        """Tell whether both see the same face at about the same angle."""
+        turn = abs(math.remainder(self.angle - other.angle, 2 * math.pi))
+        return turn < math.pi / 4 and self.overlap(other) > OVERLAP
 
     def overlap(self, other: Detection) -> float:
         """Return the intersection over union of the two upright boxes."""
@@ -78,22 +87,31 @@ def levels(rgb: Image) -> Iterator[Level]:
         scale *= 2
 
 
-def find(level: Level, quarter_turns: int, run: RunDetector) -> list[Detection]:
-    """Return the faces on all tiles of a level, best first, each face once.
+def find(level: Level, turned: bool, run: RunDetector) -> list[Detection]:
+    """Return the faces on all tiles of a level, best first; one face several times if its angle is in doubt.
 
-    quarter_turns: how often each tile is turned counter-clockwise by 90 degrees before the detector sees it.
+    turned: look at every tile turned by 90, 180 and 270 degrees. Otherwise only at tiles with a doubtful face:
+    the detector takes many faces that lie or stand on their head for upright ones, with low scores.
     """
     found: list[Detection] = []
     for corner in level.corners:
-        boxes, logits = run(_tensor(level.shrunk, corner, quarter_turns))
-        for box, eyes, score in _decode(boxes[0].astype(np.float64), logits[0, :, 0].astype(np.float64)):
-            found.append(_to_photo(box, eyes, score, level, corner, quarter_turns))
+        here = [] if turned else _find_on_tile(level, corner, 0, run)
+        if turned or any(detection.score < _CERTAIN for detection in here):
+            here += [each for turns in (1, 2, 3) for each in _find_on_tile(level, corner, turns, run)]
+        found += here
     found.sort(key=lambda detection: -detection.score)
     distinct: list[Detection] = []
     for detection in found:
-        if all(detection.overlap(other) <= OVERLAP for other in distinct):
+        if not any(detection.repeats(other) for other in distinct):
             distinct.append(detection)
     return distinct
+
+
+def _find_on_tile(level: Level, corner: tuple[int, int], turns: int, run: RunDetector) -> list[Detection]:
+    """Return the faces on one tile, turned counter-clockwise by `turns` quarters, in photo coordinates."""
+    boxes, logits = run(_tensor(level.shrunk, corner, turns))
+    faces = _decode(boxes[0].astype(np.float64), logits[0, :, 0].astype(np.float64))
+    return [_to_photo(box, eyes, score, level, corner, turns) for box, eyes, score in faces]
 
 
 def _level(rgb: Image, scale: float) -> Level:
@@ -112,18 +130,18 @@ def _starts(length: int) -> list[int]:
     return [*range(0, length - SIZE, _TILE_STEP), length - SIZE]
 
 
-def _tensor(shrunk: Image, corner: tuple[int, int], quarter_turns: int) -> Float32:
+def _tensor(shrunk: Image, corner: tuple[int, int], turns: int) -> Float32:
     """Cut a tile (black where it leaves the photo), turn it, and scale it to [-1, 1]."""
     x, y = corner
     tensor = np.full((SIZE, SIZE, 3), -1.0, np.float32)
     part = shrunk[max(y, 0) : y + SIZE, max(x, 0) : x + SIZE]
     top, left = max(-y, 0), max(-x, 0)
     tensor[top : top + part.shape[0], left : left + part.shape[1]] = part * np.float32(1 / 127.5) - 1
-    return np.ascontiguousarray(np.rot90(tensor, quarter_turns))[None]
+    return np.ascontiguousarray(np.rot90(tensor, turns))[None]
 
 
 def _anchors() -> Float64:
-    """Return the (896, 2) anchor centres in [0, 1]: two per cell of a 16x16 grid, six per cell of an 8x8 grid."""
+    """Return the (896, 2) anchor centres in [0, 1]: two a cell of a 16x16 grid, then six a cell of 8x8."""
     grids = []
     for cells, repeats in ((16, 2), (8, 6)):
         y, x = np.mgrid[:cells, :cells]
@@ -166,11 +184,11 @@ def _overlaps(boxes: Float64, box: Float64) -> Float64:
 
 
 def _to_photo(
-    box: Float64, eyes: Float64, score: float, level: Level, corner: tuple[int, int], quarter_turns: int
+    box: Float64, eyes: Float64, score: float, level: Level, corner: tuple[int, int], turns: int
 ) -> Detection:
     """Turn a detection back and carry it from tile pixels to photo pixels."""
     points = np.concatenate([(box[:2] + box[2:])[None] / 2, eyes])
-    for _ in range(quarter_turns):
+    for _ in range(turns):
         points = np.column_stack([SIZE - points[:, 1], points[:, 0]])
     points = (points + np.array(corner)) / level.scale
     across = points[2] - points[1]
