@@ -203,7 +203,7 @@ def test_a_full_disk_is_told_to_the_caller(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_really_full_disk(tmp_path: Path) -> None:
-    """A file-size limit of the process stands in for the disk: the kernel then refuses the bytes themselves."""
+    """A file-size limit of the process stands in for the disk: the kernel itself refuses the bytes."""
     import resource
     import signal
 
