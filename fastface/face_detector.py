@@ -1,8 +1,8 @@
 """Where faces are: the short-range detector on a photo, on its tiles, upright or turned.
 
 The detector (BlazeFace, Bazarevsky et al. 2019, arXiv:1907.05047) sees 128x128 pixels and finds faces whose
-side is about an eighth of that or more. So the photo is searched in levels: whole, with a margin around it (for
-faces larger than the photo), then cut into ever smaller overlapping tiles.
+side is about an eighth of that or more. So the photo is searched in levels: whole, with a margin around it
+(for faces larger than the photo), then cut into ever smaller overlapping tiles.
 """
 
 from __future__ import annotations
@@ -23,14 +23,11 @@ Image = NDArray[np.uint8]
 RunDetector = Callable[[Float32], tuple[Float32, Float32]]
 """(1, 128, 128, 3) in [-1, 1] to boxes (1, 896, 16) and score logits (1, 896, 1)."""
 
-SIZE: Final = 128
-THRESHOLD: Final = 0.5
-OVERLAP: Final = 0.3
-"""Two boxes whose intersection over union is larger show the same face."""
+_SIZE: Final = 128
+_THRESHOLD: Final = 0.5
+_OVERLAP: Final = 0.3  # two boxes whose intersection over union is larger show the same face
 
-_CERTAIN: Final = (
-    0.85  # faces that are upright and in plain sight score above 0.9, those upside down below 0.8
-)
+_CERTAIN: Final = 0.85  # faces upright and in plain sight score above 0.9, those upside down below 0.8
 _MARGIN_SCALE: Final = 0.6  # size of the photo in the view that has a margin
 _TILE_STEP: Final = 80  # leaves an overlap of 48, wider than the faces that only this level finds
 _FINEST_SCALE: Final = 0.7  # detector pixels per photo pixel; finer would look for faces below about 30 px
@@ -49,7 +46,7 @@ class Detection:
     def repeats(self, other: Detection) -> bool:
         """Tell whether both see the same face at about the same angle."""
         turn = abs(math.remainder(self.angle - other.angle, 2 * math.pi))
-        return turn < math.pi / 4 and self.overlap(other) > OVERLAP
+        return turn < math.pi / 4 and self.overlap(other) > _OVERLAP
 
     def overlap(self, other: Detection) -> float:
         """Return the intersection over union of the two upright boxes."""
@@ -70,12 +67,12 @@ class Level:
     @property
     def view_px(self) -> float:
         """Side of one tile in photo pixels."""
-        return SIZE / float(self.scale.max())
+        return _SIZE / float(self.scale.max())
 
 
 def levels(rgb: Image) -> Iterator[Level]:
     """Yield the levels of search, coarse to fine."""
-    whole = SIZE / max(rgb.shape[:2])
+    whole = _SIZE / max(rgb.shape[:2])
     yield _level(rgb, whole)
     yield _level(rgb, whole * _MARGIN_SCALE)
     scale = 2 * whole
@@ -108,7 +105,7 @@ def find(level: Level, turned: bool, run: RunDetector) -> list[Detection]:
 
 
 def _find_on_tile(level: Level, corner: tuple[int, int], turns: int, run: RunDetector) -> list[Detection]:
-    """Return the faces on one tile, turned counter-clockwise by `turns` quarters, in photo coordinates."""
+    """Return, in photo coordinates, the faces on one tile seen turned counter-clockwise by quarter turns."""
     boxes, logits = run(_tensor(level.shrunk, corner, turns))
     faces = _decode(boxes[0].astype(np.float64), logits[0, :, 0].astype(np.float64))
     return [_to_photo(box, eyes, score, level, corner, turns) for box, eyes, score in faces]
@@ -125,16 +122,16 @@ def _level(rgb: Image, scale: float) -> Level:
 
 def _starts(length: int) -> list[int]:
     """Return where tiles begin along a side: one centred tile, or steps with the last one flush."""
-    if length <= SIZE:
-        return [(length - SIZE) // 2]
-    return [*range(0, length - SIZE, _TILE_STEP), length - SIZE]
+    if length <= _SIZE:
+        return [(length - _SIZE) // 2]
+    return [*range(0, length - _SIZE, _TILE_STEP), length - _SIZE]
 
 
 def _tensor(shrunk: Image, corner: tuple[int, int], turns: int) -> Float32:
     """Cut a tile (black where it leaves the photo), turn it, and scale it to [-1, 1]."""
     x, y = corner
-    tensor = np.full((SIZE, SIZE, 3), -1.0, np.float32)
-    part = shrunk[max(y, 0) : y + SIZE, max(x, 0) : x + SIZE]
+    tensor = np.full((_SIZE, _SIZE, 3), -1.0, np.float32)
+    part = shrunk[max(y, 0) : y + _SIZE, max(x, 0) : x + _SIZE]
     top, left = max(-y, 0), max(-x, 0)
     tensor[top : top + part.shape[0], left : left + part.shape[1]] = part * np.float32(1 / 127.5) - 1
     return np.ascontiguousarray(np.rot90(tensor, turns))[None]
@@ -159,17 +156,17 @@ def _decode(boxes: Float64, logits: Float64) -> Iterator[tuple[Float64, Float64,
     Overlapping detections are averaged with their scores as weights (BlazeFace, section 3.4).
     """
     scores = 1 / (1 + np.exp(-np.clip(logits, -100, 100)))
-    kept = np.flatnonzero(scores >= THRESHOLD)
+    kept = np.flatnonzero(scores >= _THRESHOLD)
     kept = kept[np.argsort(-scores[kept], kind="stable")]
     scores = scores[kept]
-    offset = _ANCHORS[kept] * SIZE
+    offset = _ANCHORS[kept] * _SIZE
     centre, half = boxes[kept, 0:2] + offset, boxes[kept, 2:4] / 2
     corners = np.concatenate([centre - half, centre + half], axis=1)
     eyes = boxes[kept, 4:8].reshape(-1, 2, 2) + offset[:, None]
     open_ = np.all(np.isfinite(corners), axis=1) & np.all(half > 0, axis=1)
     while open_.any():
         best = int(np.argmax(open_))
-        group = open_ & (_overlaps(corners, corners[best]) > OVERLAP)
+        group = open_ & (_overlaps(corners, corners[best]) > _OVERLAP)
         weights = scores[group] / scores[group].sum()
         yield weights @ corners[group], np.tensordot(weights, eyes[group], 1), float(scores[best])
         open_ &= ~group
@@ -189,7 +186,7 @@ def _to_photo(
     """Turn a detection back and carry it from tile pixels to photo pixels."""
     points = np.concatenate([(box[:2] + box[2:])[None] / 2, eyes])
     for _ in range(turns):
-        points = np.column_stack([SIZE - points[:, 1], points[:, 0]])
+        points = np.column_stack([_SIZE - points[:, 1], points[:, 0]])
     points = (points + np.array(corner)) / level.scale
     across = points[2] - points[1]
     side = float((box[2:] - box[:2]).max() / level.scale.min())

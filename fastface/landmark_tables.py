@@ -8,11 +8,15 @@ POINT_COUNT: Final = 478
 """468 points of the face's surface, then the middle and four edge points of the right and the left iris."""
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(word) for word in text.split())
+    return tuple(map(int, text.split()))
 
 
-BLENDSHAPE_NAMES: Final = tuple(
+BLENDSHAPE_NAMES: Final = _words(
     """
     _neutral browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff
     cheekSquintLeft cheekSquintRight eyeBlinkLeft eyeBlinkRight eyeLookDownLeft eyeLookDownRight
@@ -22,13 +26,13 @@ BLENDSHAPE_NAMES: Final = tuple(
     mouthLowerDownLeft mouthLowerDownRight mouthPressLeft mouthPressRight mouthPucker mouthRight
     mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper mouthSmileLeft mouthSmileRight
     mouthStretchLeft mouthStretchRight mouthUpperUpLeft mouthUpperUpRight noseSneerLeft noseSneerRight
-    """.split()
+    """
 )
 """Order of `FaceLandmarks.blendshapes`. ARKit's names; *left* is the subject's left."""
 
 LANDMARKS68: Final = (
     # 0-16 jaw, from the subject's right temple over the chin (8) to the left temple
-    *(127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 356),
+    *(127, 234, 93, 132, 58, 172, 150, 176, 152, 400, 379, 397, 288, 361, 323, 454, 356),
     # 17-21 right brow from outside in, 22-26 left brow from inside out
     *(70, 63, 105, 66, 107, 336, 296, 334, 293, 300),
     # 27-30 bridge of the nose from above to the tip, 31-35 its base
@@ -39,7 +43,11 @@ LANDMARKS68: Final = (
     *(61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91),
     *(78, 81, 13, 311, 308, 402, 14, 178),
 )
-"""For each of the 68 points of the ibug scheme (Sagonas et al. 2013), the nearest of the 478."""
+"""For each of the 68 points of the ibug scheme (Sagonas et al. 2013), the landmark that stands for it.
+
+Eyes, lips and nose are the same places of the face. The jaw is the rim of the 478 points, taken at steps as
+even as they allow; the brows are their upper edge.
+"""
 
 BLENDSHAPE_POINTS: Final = _numbers(
     """
