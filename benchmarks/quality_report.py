@@ -10,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from benchmarks import metrics
+from benchmarks.judges import CLASSIFIERS
 from benchmarks.quality_figures import EVERYDAY, FrameFigures, PersonFigures, Probabilities
 
 THRESHOLD = 0.8
@@ -88,7 +89,7 @@ def expression_figures(people: Sequence[PersonFigures], model: str, expression: 
     """Readability, rise, identity and labels of one expression at intensity 1."""
     figures = []
     wanted = WANTED_SHARES.get(model, WANTED_SHARES["default"])[expression]
-    for judge in (*_judge_names(people), BOTH):
+    for judge in (*CLASSIFIERS, BOTH):
         levels = [probabilities_of(people, judge, expression, level) for level in (0.0, 0.5, 1.0)]
         share = metrics.share_at_least(levels[-1], THRESHOLD)
         rise = float(np.mean([metrics.rises(row, RISE_SLACK) for row in zip(*levels, strict=True)]))
@@ -229,7 +230,7 @@ def tables(people: Sequence[PersonFigures], model: str, expressions: Sequence[st
         matrix.add_column(name, justify="right")
     for row in zip(*(sections.pop(name) for name in expressions), strict=True):
         matrix.add_row(row[0].name, *(_shown(figure) for figure in row))
-    for judge in _judge_names(people):
+    for judge in CLASSIFIERS:
         rivals = [rival(people, judge, name) for name in expressions]
         matrix.add_row(f"{judge} rival", *(f"{name} {value:.2f}" for name, value in rivals))
     found = [matrix]
@@ -254,10 +255,6 @@ def _values(
     frames = frames_of(people, expression, intensity)
     values = [float(get(frame)) for frame in frames if frame]
     return [value for value in values if not np.isnan(value)]
-
-
-def _judge_names(people: Sequence[PersonFigures]) -> list[str]:
-    return next((list(person.resting) for person in people if person.resting), [])
 
 
 def _mean(values: Sequence[float]) -> float:
