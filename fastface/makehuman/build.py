@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastface.makehuman import identity, topology
 from fastface.makehuman.expressions import expression_fields
 from fastface.makehuman.eyes import eyeball
+from fastface.makehuman.lips import lip_seal
 from fastface.makehuman.linear_map import LinearMap
 from fastface.makehuman.parts import Part, merged, ride
 from fastface.makehuman.sources import BaseMesh, Floats, Ints, MakeHumanWheel
@@ -79,12 +80,10 @@ def skin_albedo(skin: topology.Skin, vertices: Floats) -> NDArray[np.uint8]:
     colour = np.tile(np.array(SKIN_TONE), (len(vertices), 1))
     depth = np.clip((MOUTH_FRONT_MM - vertices[:, 2]) / MOUTH_DEPTH_MM, 0.0, 1.0)[:, None]
     bag = (1.0 - depth) * np.array(MOUTH_TONE) + depth * np.array(THROAT_TONE)
-    inside = skin.ring == 0
-    colour[inside] = bag[inside]
-    for ring in range(1, topology.LIP_RINGS + 1):
-        share = np.clip((ring - 0.5) / 2.0, 0.0, 1.0)
-        chosen = skin.ring == ring
-        colour[chosen] = (1.0 - share) * bag[chosen] + share * np.array(LIP_TONE)
+    share = np.clip((skin.level - 0.5) / 1.5, 0.0, 1.0)[:, None]
+    lips = (1.0 - share) * bag + share * np.array(LIP_TONE)
+    mouth = skin.level <= topology.LIP_RINGS
+    colour[mouth] = lips[mouth]
     return np.rint(colour).astype(np.uint8)
 
 
@@ -101,8 +100,10 @@ def build_default(wheel: Path) -> HeadModel:
         importance = _importance(parts.vertices, parts.triangles)
         modes = identity.identity_modes(source, base, neutral, parts.carry, parts.mirror, importance)
         expression = expression_fields(source, parts.carry, parts.mirror)
-    vertices = parts.vertices + modes.mean
+        seal = lip_seal(parts.vertices[parts.spans["skin"]], parts.skin.level, parts.skin.triangles)
+    vertices = seal(parts.vertices + modes.mean, overlap=1.0)
     vertices = 0.5 * (vertices + vertices[parts.mirror] * [-1.0, 1.0, 1.0])
+    basis = np.stack([seal(mode) for mode in modes.basis])
     marks478, marks68 = _landmarks(parts.triangles, vertices)
     return HeadModel(
         name="fastface default head",
@@ -111,7 +112,7 @@ def build_default(wheel: Path) -> HeadModel:
         vertices=vertices.astype(np.float32),
         triangles=parts.triangles.astype(np.int32),
         materials=parts.materials,
-        identity=_grained(modes.basis),
+        identity=_grained(basis),
         expression=_grained(expression),
         expression_names=ARKIT_NAMES,
         albedo=parts.albedo,

@@ -34,8 +34,8 @@ OPPOSITES = (
 )  # fmt: skip
 SIDES_CORRELATION = 0.97
 SLIDER_SIGMA = {
-    "head": 0.30, "forehead": 0.35, "eyebrows": 0.40, "eyes": 0.32, "nose": 0.38, "mouth": 0.32, "chin": 0.35,
-    "cheek": 0.40, "ears": 0.30, "neck": 0.25, "asym": 0.22,
+    "head": 0.13, "forehead": 0.18, "eyebrows": 0.30, "eyes": 0.22, "nose": 0.25, "mouth": 0.22, "chin": 0.20,
+    "cheek": 0.28, "ears": 0.22, "neck": 0.18, "asym": 0.12,
 }  # fmt: skip
 
 

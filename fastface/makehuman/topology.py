@@ -32,14 +32,15 @@ FAR_DROPS = 300
 class Skin:
     """The body part of the model: vertices as weights over base vertices, triangles, materials, mirror.
 
-    ``ring (V,)`` counts rings of quads outward from the mouth bag's rim (0 in the bag, 1…7 the lips, then skin).
+    ``level (V,)`` counts rings of quads outward from the mouth bag: 0 in the bag, 1 in the middle of the first ring, 1.5
+    between the first and the second.
     """
 
     weights: LinearMap
     triangles: Ints
     materials: NDArray[np.uint8]
     mirror: Ints
-    ring: Ints
+    level: Floats
 
 
 @dataclass(frozen=True)
@@ -143,10 +144,10 @@ def build_skin(base: BaseMesh, neutral: Floats, quads: Quads) -> Skin:
     used = np.unique(triangles)
     renumber = np.full(len(fine.rows), -1)
     renumber[used] = np.arange(len(used))
-    rings = _vertex_rings(fine, quads)
+    level = _levels(fine, quads)
     skin_weights = LinearMap.from_rows([fine.rows[vertex] for vertex in used])
     mirror = renumber[fine.mirror[used]]
-    return Skin(skin_weights, renumber[triangles], np.concatenate([material, material]), mirror, rings[used])
+    return Skin(skin_weights, renumber[triangles], np.concatenate([material, material]), mirror, level[used])
 
 
 def _materials(quads: Quads) -> NDArray[np.uint8]:
@@ -184,8 +185,11 @@ def _far_away(triangles: Ints, positions: Floats, quads: Quads, parents: Ints) -
     return droppable
 
 
-def _vertex_rings(fine: Refined, quads: Quads) -> Ints:
-    rings = np.full(len(fine.rows), 1000)
+def _levels(fine: Refined, quads: Quads) -> Floats:
+    inner = np.full(len(fine.rows), 1000)
+    outer = np.zeros(len(fine.rows), np.int64)
     for polygon, parent in zip(fine.polygons, fine.parents, strict=True):
-        np.minimum.at(rings, polygon, quads.ring[parent])
-    return rings
+        inner[polygon] = np.minimum(inner[polygon], quads.ring[parent])
+        outer[polygon] = np.maximum(outer[polygon], quads.ring[parent])
+    level: Floats = 0.5 * (inner + outer)
+    return level
