@@ -55,6 +55,8 @@ _SYNONYMS: Final = {
 _POINTS: Final = (*EXPRESSIONS, *SUPPORTS)
 _POINT_VA: Final[Array] = np.array([CIRCUMPLEX[name] for name in _POINTS])
 _EVERYDAY_INTENSITY: Final = 0.6
+#: A face that resembles an expression less than this is called neutral.
+_RESEMBLES: Final = 0.18
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,13 +302,12 @@ class TableAffectModel:
             return AffectLabels(
                 found.expression, found.intensity, dict(affect.parts), found.valence, found.arousal
             )
-        aus = _shown_aus(self.coefficients(affect, SHAPES))
+        shapes = self.coefficients(affect, SHAPES).astype(np.float64)
         if affect.kind == "expressions":
-            intensities = np.array([dict(affect.parts).get(name, 0.0) for name in _POINTS])
-            return _labels(intensities, aus)
+            return self._named(np.array([dict(affect.parts).get(name, 0.0) for name in _POINTS]), shapes)
         row = _row(affect)
-        named = _labels(circumplex_weights(row[:, 0], row[:, 1])[0], aus)
-        return AffectLabels(named.expression, named.intensity, aus, float(row[0, 0]), float(row[0, 1]))
+        named = self._named(circumplex_weights(row[:, 0], row[:, 1])[0], shapes)
+        return AffectLabels(named.expression, named.intensity, named.aus, float(row[0, 0]), float(row[0, 1]))
 
     def explain(self, coefficients: NDArray[np.floating[Any]], names: Sequence[str]) -> AffectLabels:
         """Labels of coefficients (E,) that a caller brought: the mixture of prototypes nearest to them."""
@@ -314,17 +315,37 @@ class TableAffectModel:
         shapes = np.zeros(len(SHAPES))
         shapes[table] = np.asarray(coefficients, dtype=np.float64)[head]
         shown = _nonnegative_least_squares(self._gram, self._prototypes @ shapes)
-        return _labels(self._asked(shown), _shown_aus(shapes))
+        return self._named(self._asked(shown), shapes)
+
+    def _named(self, intensities: Array, shapes: Array) -> AffectLabels:
+        """Labels from how much of each point shows, (P,), and from the face itself, (52,)."""
+        left, right = au.read_action_units(shapes[None])
+        aus = au.name_action_units(left[0], right[0])
+        valence, arousal = (float(x) for x in np.clip(intensities @ _POINT_VA, -1, 1))
+        top = int(np.argmax(intensities))
+        if _POINTS[top] in SUPPORTS:
+            # A calm face has no name of its own among the basic expressions: which of them does it resemble?
+            count = len(EXPRESSIONS)
+            resembled = self._prototypes[:count] @ shapes
+            intensities = self._asked(_nonnegative_least_squares(self._gram[:count, :count], resembled))
+            top = int(np.argmax(intensities))
+            if intensities[top] < _RESEMBLES:
+                return AffectLabels("neutral", 0.0, aus, valence, arousal)
+        if intensities[top] < au.ABSENT_BELOW:
+            return AffectLabels("neutral", 0.0, aus, valence, arousal)
+        return AffectLabels(_POINTS[top], float(intensities[top]), aus, valence, arousal)
 
     def _shown(self, intensities: Array) -> Array:
         shown: Array = intensities * (1 + self._bend * (1 - intensities))
         return shown
 
     def _asked(self, shown: Array) -> Array:
-        """The inverse of ``_shown``, in the form of the quadratic's root that does not cancel."""
+        """The inverse of ``_shown`` for the first points, in the form of the quadratic's root that does not
+        cancel."""
         shown = np.clip(shown, 0, 1)
-        b = 1 + self._bend
-        root = np.sqrt(np.maximum(b * b - 4 * self._bend * shown, 0))
+        bend = self._bend[: len(shown)]
+        b = 1 + bend
+        root = np.sqrt(np.maximum(b * b - 4 * bend * shown, 0))
         asked: Array = np.clip(2 * shown / np.maximum(b + root, 1e-12), 0, 1)
         return asked
 
@@ -350,19 +371,6 @@ def _matching(names: tuple[str, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp
 
 def _row(affect: Affect) -> Array:
     return np.array([[value for _, value in affect.parts]], dtype=np.float64)
-
-
-def _shown_aus(shapes: NDArray[Any]) -> dict[str, float]:
-    left, right = au.read_action_units(np.asarray(shapes, dtype=np.float64)[None])
-    return au.name_action_units(left[0], right[0])
-
-
-def _labels(intensities: Array, aus: dict[str, float]) -> AffectLabels:
-    valence, arousal = (float(x) for x in np.clip(intensities @ _POINT_VA, -1, 1))
-    top = int(np.argmax(intensities))
-    if intensities[top] < au.ABSENT_BELOW or _POINTS[top] in SUPPORTS:
-        return AffectLabels("neutral", 0.0, aus, valence, arousal)
-    return AffectLabels(_POINTS[top], float(intensities[top]), aus, valence, arousal)
 
 
 def _nonnegative_least_squares(gram: Array, target: Array) -> Array:

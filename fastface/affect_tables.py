@@ -143,10 +143,10 @@ PROTOTYPES: Final[dict[str, dict[str, dict[str, float]]]] = {
             "browInnerUp": 0.55, "browOuterUp": 0.7, "eyeWide": 0.8, "jawOpen": 0.42, "mouthFunnel": 0.3,
         },
         "content": {
-            "mouthSmile": 0.3, "cheekSquint": 0.15, "mouthDimple": 0.15, "eyeBlink": 0.2,
+            "eyeBlink": 0.35, "mouthSmile": 0.22, "cheekSquint": 0.1, "mouthDimple": 0.1,
         },
         "tired": {
-            "eyeBlink": 0.5, "browInnerUp": 0.15, "mouthFrown": 0.1,
+            "eyeBlink": 0.55, "browInnerUp": 0.1, "mouthFrown": 0.08,
         },
     },
     "ict": {
@@ -178,10 +178,10 @@ PROTOTYPES: Final[dict[str, dict[str, dict[str, float]]]] = {
             "browOuterUp": 0.9, "browInnerUp": 0.8, "eyeWide": 0.7, "jawOpen": 0.45,
         },
         "content": {
-            "mouthSmile": 0.3, "cheekSquint": 0.15, "mouthDimple": 0.15, "eyeBlink": 0.2,
+            "eyeBlink": 0.35, "mouthSmile": 0.22, "cheekSquint": 0.1, "mouthDimple": 0.1,
         },
         "tired": {
-            "eyeBlink": 0.5, "browInnerUp": 0.15, "mouthFrown": 0.1,
+            "eyeBlink": 0.55, "browInnerUp": 0.1, "mouthFrown": 0.08,
         },
     },
 }  # fmt: skip

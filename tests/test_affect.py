@@ -42,7 +42,8 @@ def test_every_table_entry_names_a_shape_and_a_human_weight() -> None:
     for table in (*PROTOTYPES.values(), {name: weights for name, (_, weights) in ACTION_UNITS.items()}):
         for weights in table.values():
             vector = au.spread(weights)  # KeyError for a name that is no shape
-            assert 0 < vector.max() <= 1.5 and vector.min() >= 0
+            assert 0 < vector.max() <= 1.5
+            assert vector.min() >= 0
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -70,7 +71,8 @@ def test_an_expression_rises_from_nothing_to_its_prototype(family: str, name: st
         [Affect.expression(name, s).coefficients(SHAPES, family) for s in np.linspace(0, 1, 21)]
     )
     assert not rising[0].any()
-    assert np.all(np.diff(rising, axis=0) >= 0) and np.abs(np.diff(rising, axis=0)).max() < 0.15
+    assert np.all(np.diff(rising, axis=0) >= 0)
+    assert np.abs(np.diff(rising, axis=0)).max() < 0.15
     assert np.allclose(rising[-1], au.spread(PROTOTYPES[family][name]), atol=1e-6)
 
 
@@ -90,7 +92,10 @@ def test_the_intensity_curve_passes_through_the_everyday_value(monkeypatch: pyte
 
 def test_shapes_a_head_lacks_are_left_out_and_foreign_names_stay_zero() -> None:
     row = Affect.expression("happy").coefficients(("jawOpen", "wiggleEars", "mouthSmileLeft"))
-    assert row.dtype == np.float32 and row[1] == 0 and row[0] > 0 and row[2] > 0
+    assert row.dtype == np.float32
+    assert row[1] == 0
+    assert row[0] > 0
+    assert row[2] > 0
     with pytest.raises(BadAffect, match="ARKit"):
         Affect.neutral().coefficients(("wiggleEars",))
 
@@ -119,7 +124,9 @@ def test_the_circumplex_reaches_each_expression_where_it_was_published() -> None
 @given(signed, signed)
 def test_circumplex_weights_are_a_share_of_at_most_two_neighbours(valence: float, arousal: float) -> None:
     weights = circumplex_weights(np.array([valence]), np.array([arousal]))[0]
-    assert weights.min() >= 0 and weights.sum() <= 1 + 1e-12 and (weights > 0).sum() <= 2
+    assert weights.min() >= 0
+    assert weights.sum() <= 1 + 1e-12
+    assert (weights > 0).sum() <= 2
 
 
 def test_the_circumplex_is_continuous_everywhere() -> None:
@@ -132,7 +139,8 @@ def test_the_circumplex_is_continuous_everywhere() -> None:
         assert np.abs(np.diff(around, axis=0)).max() < 0.02 * max(radius, 1e-9) / 0.5
         assert np.allclose(around[0], around[-1], atol=1e-9)
     outward = circumplex_weights(np.linspace(0, 1, 1001) * 0.7, np.linspace(0, 1, 1001) * -0.6)
-    assert not outward[0].any() and np.abs(np.diff(outward, axis=0)).max() < 0.003
+    assert not outward[0].any()
+    assert np.abs(np.diff(outward, axis=0)).max() < 0.003
 
 
 @settings(deadline=None, max_examples=60)
@@ -156,7 +164,8 @@ def test_an_expression_survives_the_way_through_action_units(family: str, name: 
         asked = model.labels(Affect.expression(name, share))
         again = Affect.aus(asked.aus)
         back = model.labels(again)
-        assert back.expression == name and back.intensity == pytest.approx(share, abs=0.06)
+        assert back.expression == name
+        assert back.intensity == pytest.approx(share, abs=0.06)
         direct = model.coefficients(Affect.expression(name, share), SHAPES)
         assert np.abs(model.coefficients(again, SHAPES) - direct).max() < 0.1
 
@@ -166,7 +175,8 @@ def test_an_expression_survives_the_way_through_action_units(family: str, name: 
 def test_action_units_give_coefficients_in_range_and_labels_as_asked(asked: dict[str, float]) -> None:
     affect = Affect.aus(asked)
     row = affect.coefficients(SHAPES)
-    assert row.min() >= 0 and row.max() <= 1
+    assert row.min() >= 0
+    assert row.max() <= 1
     assert affect.labels.aus == {name: value for name, value in asked.items() if value > 0}
 
 
@@ -246,14 +256,20 @@ def test_slugs_are_stable() -> None:
 
 def test_a_path_of_points_is_one_frame_each() -> None:
     path = Affect.path([(0.0, 0.0), (0.8, 0.4)], fps=25)
-    assert len(path) == 2 and path[1] == Affect.va(0.8, 0.4) and list(path)[0] == Affect.va(0, 0)
-    assert path.times_s.tolist() == [0.0, 0.04] and path.duration_s == 0.08
+    assert len(path) == 2
+    assert path[1] == Affect.va(0.8, 0.4)
+    assert next(iter(path)) == Affect.va(0, 0)
+    assert path.times_s.tolist() == [0.0, 0.04]
+    assert path.duration_s == 0.08
 
 
 def test_key_frames_are_met_and_never_overshot() -> None:
     path = Affect.path([(1.0, 0.0, 0.0), (1.5, 1.0, 0.2), (2.0, 1.0, -1.0)], fps=30)
-    assert len(path) == 31 and path[15] == Affect.va(1.0, 0.2) and path[30] == Affect.va(1.0, -1.0)
-    assert path.values[:, 0].max() == 1.0 and np.all(np.diff(path.values[:, 0]) >= 0)
+    assert len(path) == 31
+    assert path[15] == Affect.va(1.0, 0.2)
+    assert path[30] == Affect.va(1.0, -1.0)
+    assert path.values[:, 0].max() == 1.0
+    assert np.all(np.diff(path.values[:, 0]) >= 0)
 
 
 @settings(deadline=None, max_examples=80)
@@ -282,7 +298,8 @@ def test_a_path_of_affects_mixes_smoothly_and_equals_its_frames() -> None:
         assert np.allclose(affect.coefficients(SHAPES), batch[index], atol=1e-6)
     assert np.array_equal(path.coefficients(SHAPES, frames=slice(10, 20)), batch[10:20])
     assert np.abs(np.diff(batch, axis=0)).max() < 0.08
-    assert path[30] == Affect.expression("happy") and path[10:20][5] == path[15]
+    assert path[30] == Affect.expression("happy")
+    assert path[10:20][5] == path[15]
 
 
 def test_sided_and_whole_action_units_share_a_path() -> None:
@@ -329,14 +346,17 @@ def read(tmp_path: Path, data: str | bytes, fps: float = 10) -> AffectPath:
 
 def test_csv_of_valence_and_arousal(tmp_path: Path) -> None:
     path = read(tmp_path, "\ufefftime_s, Valence ,arousal\r\n\r\n0,0,0\r\n0.5,0.8,0.4\r\n1,-1,1\r\n")
-    assert len(path) == 11 and path[5] == Affect.va(0.8, 0.4) and path[10] == Affect.va(-1, 1)
+    assert len(path) == 11
+    assert path[5] == Affect.va(0.8, 0.4)
+    assert path[10] == Affect.va(-1, 1)
 
 
 def test_csv_of_action_units_and_of_expressions(tmp_path: Path) -> None:
     path = read(tmp_path, "au12,AU1L,time_s\n0,0,0\n1,0.5,0.2\n")
     assert path[2] == Affect.aus({"AU12": 1.0, "AU1L": 0.5})
     path = read(tmp_path, "time_s,expression,intensity\n0,neutral,0\n1,Happy,1\n2,sad,0.5\n")
-    assert path[10] == Affect.expression("happy") and path[20] == Affect.expression("sad", 0.5)
+    assert path[10] == Affect.expression("happy")
+    assert path[20] == Affect.expression("sad", 0.5)
     assert {name for name, _ in path[15].parts} == {"happy", "sad"}
 
 
@@ -373,7 +393,9 @@ def test_csv_of_action_units_and_of_expressions(tmp_path: Path) -> None:
 def test_hostile_csv_is_refused_with_its_line(tmp_path: Path, data: str | bytes, says: str) -> None:
     with pytest.raises(BadAffect, match=r"path\.csv|a path of") as caught:
         read(tmp_path, data)
-    assert says in str(caught.value) and len(str(caught.value)) < 400 and "\n" not in str(caught.value)
+    assert says in str(caught.value)
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)
 
 
 def test_csv_limits(tmp_path: Path) -> None:
@@ -396,3 +418,14 @@ def test_any_bytes_are_a_path_or_a_clear_refusal(
         read(folder, b"time_s,valence,arousal\n" + data)
     except BadAffect as error:
         assert "\n" not in str(error)
+
+
+def test_a_smile_alone_is_called_happy_and_a_calm_face_what_it_resembles() -> None:
+    smile = Affect.aus({"AU12": 0.8}).labels
+    assert smile.expression == "happy"
+    assert smile.intensity > 0.4
+    assert smile.valence > 0.6
+    assert Affect.va(*CIRCUMPLEX["content"]).labels.expression == "happy"
+    tired = Affect.va(*CIRCUMPLEX["tired"]).labels
+    assert (tired.expression, tired.intensity) == ("neutral", 0.0)
+    assert tired.aus["AU43"] > 0.4

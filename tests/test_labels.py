@@ -94,7 +94,8 @@ def test_a_sidecar_is_what_the_schema_says_and_reads_back(tmp_path: Path, affect
     schema = json.loads(SCHEMA_FILE.read_text())
     conforms(record, schema)
     assert set(record) <= set(schema["properties"])
-    assert record["expression"] == affect.labels.expression and record["image"] == "x.png"
+    assert record["expression"] == affect.labels.expression
+    assert record["image"] == "x.png"
     assert np.abs(np.array(record["landmarks478_px"]) - labels.landmarks478_px).max() <= 0.0051
     for name, value in zip(SHAPES, affect.coefficients(SHAPES), strict=True):
         assert record["coefficients"][name] == pytest.approx(value, abs=6e-5)
@@ -132,7 +133,8 @@ def test_a_table_holds_every_row_in_order(tmp_path: Path, suffix: str) -> None:
     with LabelTable(file) as table:
         for index, affect in enumerate(affects):
             table.append(replace(some_labels(affect, index), extra={"frame": index, "time_s": index / 30}))
-        assert not file.exists() and table.rows == 600
+        assert not file.exists()
+        assert table.rows == 600
     rows = list(read_table(file))
     assert [row["frame"] for row in rows] == list(range(600))
     for index in (0, 300, 599):
@@ -180,7 +182,8 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         patch.setattr(Path if stage == "write_bytes" else os, stage, full)
         with pytest.raises(WriteFailed, match="No space left"):
             write_whole(tmp_path / "x", b"new")
-    assert (tmp_path / "x").read_bytes() == b"old" and os.listdir(tmp_path) == ["x"]
+    assert (tmp_path / "x").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["x"]
 
 
 def test_an_interruption_leaves_the_old_file(tmp_path: Path) -> None:
@@ -188,7 +191,8 @@ def test_an_interruption_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), whole_file(tmp_path / "x") as temporary:
         temporary.write_bytes(b"half")
         raise KeyboardInterrupt
-    assert (tmp_path / "x").read_bytes() == b"old" and os.listdir(tmp_path) == ["x"]
+    assert (tmp_path / "x").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["x"]
 
 
 def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
@@ -206,7 +210,8 @@ def test_a_link_is_followed_and_the_usual_permissions_are_given(tmp_path: Path) 
     (tmp_path / "real").write_bytes(b"old")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     write_whole(tmp_path / "link", b"new")
-    assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == b"new"
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"new"
     old = os.umask(0o027)
     try:
         write_whole(tmp_path / "fresh", b"x")

@@ -38,8 +38,10 @@ def save_with_pillow(path: Path, packet: bytes) -> None:
 def test_a_marked_image_is_read_back(tmp_path: Path, suffix: str) -> None:
     save_with_pillow(tmp_path / f"x{suffix}", xmp_packet(PARAMETERS, "fastface 0.1.0"))
     found = read_provenance(tmp_path / f"x{suffix}")
-    assert found is not None and found.is_synthetic
-    assert found.parameters == PARAMETERS and found.software == "fastface 0.1.0"
+    assert found is not None
+    assert found.is_synthetic
+    assert found.parameters == PARAMETERS
+    assert found.software == "fastface 0.1.0"
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
@@ -53,7 +55,7 @@ def test_the_packet_is_plain_xmp_and_always_the_same() -> None:
     assert packet == xmp_packet(dict(reversed(PARAMETERS.items())))
     assert b"http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia" in packet
     assert packet.startswith(b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>')
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="JSON compliant"):
         xmp_packet({"x": float("nan")})
 
 
@@ -71,7 +73,9 @@ def test_packets_of_other_programs_are_read(tmp_path: Path) -> None:
         )
         save_with_pillow(tmp_path / "x.jpg", packet.encode())
         found = read_provenance(tmp_path / "x.jpg")
-        assert found is not None and found.is_synthetic and found.parameters == {}
+        assert found is not None
+        assert found.is_synthetic
+        assert found.parameters == {}
 
 
 def test_only_a_data_set_may_go_unmarked() -> None:

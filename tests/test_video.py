@@ -54,11 +54,13 @@ def test_mp4_keeps_colour_and_pads_odd_sides(tmp_path: Path, size: tuple[int, in
         for frame in frames:
             writer.write(frame)
     back = decoded(tmp_path / "x.mp4")
-    assert len(back) == writer.frames == 12 and back[0].shape == (96, 128, 3)
+    assert len(back) == writer.frames == 12
+    assert back[0].shape == (96, 128, 3)
     for frame, seen in zip(frames, back, strict=True):
         error = seen[: size[0], : size[1]].astype(np.float64) - frame
         # ffmpeg's way back to RGB rounds down; another matrix or range would be off by 5 and more.
-        assert np.abs(error.mean(axis=(0, 1))).max() < 2.2 and np.abs(error).mean() < 3
+        assert np.abs(error.mean(axis=(0, 1))).max() < 2.2
+        assert np.abs(error).mean() < 3
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -91,8 +93,11 @@ def test_a_video_says_what_it_is(tmp_path: Path, suffix: str) -> None:
     with VideoWriter(tmp_path / f"x{suffix}", 30, xmp=xmp_packet(parameters, "fastface 1")) as writer:
         writer.write(smooth_frames(1)[0])
     found = read_provenance(tmp_path / f"x{suffix}")
-    assert found is not None and found.is_synthetic and found.digital_source_type == DIGITAL_SOURCE_TYPE
-    assert found.parameters == parameters and found.software == "fastface 1"
+    assert found is not None
+    assert found.is_synthetic
+    assert found.digital_source_type == DIGITAL_SOURCE_TYPE
+    assert found.parameters == parameters
+    assert found.software == "fastface 1"
     with VideoWriter(tmp_path / f"y{suffix}", 30) as writer:
         writer.write(smooth_frames(1)[0])
     assert read_provenance(tmp_path / f"y{suffix}") is None
@@ -138,7 +143,8 @@ def test_writing_overlaps_with_encoding_and_never_runs_far_ahead(
     with Counting(tmp_path / "x.mkv", 30) as writer:
         for _ in range(40):
             writer.write(frame)
-    assert copies_paced <= 8 and copies <= 8
+    assert copies_paced <= 8
+    assert copies <= 8
 
 
 def test_frames_of_another_kind_are_refused_and_nothing_is_left(tmp_path: Path) -> None:
@@ -181,7 +187,8 @@ def test_an_interrupted_video_leaves_what_was_there(tmp_path: Path, stop: type[B
         for frame in smooth_frames(20):
             writer.write(frame)
         raise stop
-    assert os.listdir(tmp_path) == ["x.mp4"] and (tmp_path / "x.mp4").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["x.mp4"]
+    assert (tmp_path / "x.mp4").read_bytes() == b"old"
     assert not [thread for thread in threading.enumerate() if thread.name == "encode"]
 
 
