@@ -1,0 +1,46 @@
+"""The commands, by name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fastface.cli import setup
+from fastface.cli.measure import bench, demo
+from fastface.cli.sheet import fit, sheet
+from fastface.cli.synth import synth
+
+app = typer.Typer(
+    name="fastface",
+    help="Labelled facial expressions from one neutral photo.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from fastface.version import package_version
+
+        print(f"fastface {package_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Labelled facial expressions from one neutral photo."""
+
+
+app.command()(synth)
+app.command()(sheet)
+app.command()(fit)
+app.add_typer(setup.models, name="model")
+app.command()(setup.doctor)
+app.command()(bench)
+app.command(hidden=True)(demo)

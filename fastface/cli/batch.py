@@ -1,0 +1,391 @@
+"""A folder of photos: every core busy, one bad photo reported and the others finished, interrupted cleanly.
+
+A photo is one task, done by one of as many processes as there are cores; processes, because a fit holds the
+interpreter's lock for much of its time. Results come back in the order of the photos' names, a bounded number
+under way, so that a manifest of a million images is the same from run to run and memory stays flat.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from fastface.affect import Affect, AffectPath
+from fastface.cli import options as opt
+from fastface.cli import outputs
+from fastface.cli.report import Report, one_line
+from fastface.cli.videos import write_video
+from fastface.errors import BadArgument, FastfaceError, WriteFailed
+from fastface.labels import LabelTable, read_labels, table_suffix
+
+if TYPE_CHECKING:
+    from fastface.engine import Engine
+
+#: Photos under way for each process: enough that none waits, few enough that memory stays flat.
+_WINDOW: Final = 4
+_STALE_SECONDS: Final = 3600
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to make of every photo of a folder; sent to each process once."""
+
+    source: Path
+    output: Path
+    affects: tuple[Affect, ...]
+    path: AffectPath | None
+    path_name: str
+    random: int
+    seed: int
+    suffix: str
+    model: str
+    device: str
+    quality: int
+    marked: bool
+
+
+@dataclass(frozen=True)
+class Task:
+    """One photo and what is still to be made of it: (affect, output); for a path the one video."""
+
+    photo: Path
+    wanted: tuple[tuple[Affect | None, Path], ...]
+    kept: tuple[dict[str, Any], ...]
+
+
+@dataclass
+class Outcome:
+    """What became of a task: the records of its outputs, and what went wrong, if anything did."""
+
+    records: list[dict[str, Any]] = field(default_factory=list)
+    error: str = ""
+
+
+@dataclass
+class Done:
+    """What became of the run."""
+
+    manifest: Path
+    written: int = 0
+    kept: int = 0
+    seconds: float = 0.0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+
+def checked_format(name: str, *, video: bool) -> str:
+    """ "png" → ".png"; a folder of videos is always MP4. Raises ``BadArgument``."""
+    suffix = "." + name.removeprefix(".").casefold()
+    if suffix not in opt.IMAGE_SUFFIXES:
+        raise BadArgument(f"--format is png, jpg or webp, got {name!r:.20}")
+    return ".mp4" if video else suffix
+
+
+def run(job: Job, report: Report, threads: int | None, *, resume: bool, overwrite: bool) -> Done:
+    """Do the whole folder. A photo that fails is reported and counted; a disk that fails ends the run."""
+    if resume and overwrite:
+        raise BadArgument("--resume keeps what is there, --overwrite replaces it; give one")
+    photos = _photos(job.source)
+    _prepare_output(job)
+    tasks = _plan(job, photos, resume=resume, overwrite=overwrite)
+    done = Done(job.output / f"manifest{table_suffix()}")
+    workers = min(threads or available_cores(), max(len(photos), 1))
+    start = time.perf_counter()
+    with LabelTable(done.manifest, keep_partial=True) as manifest, report.progress("photos") as progress:
+        bar = progress.add_task(job.output.name, total=len(photos))
+        for task, outcome in _outcomes(job, tasks, workers):
+            for record in (*task.kept, *outcome.records):
+                manifest.append(record)
+            done.written += len(outcome.records)
+            done.kept += len(task.kept)
+            if outcome.error:
+                done.failures.append((task.photo.name, outcome.error))
+                text = f"fastface: {task.photo.name}: {outcome.error}"
+                progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            progress.advance(bar)
+    done.seconds = time.perf_counter() - start
+    return done
+
+
+def available_cores() -> int:
+    """The cores this process may use, which in a container can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _photos(folder: Path) -> list[Path]:
+    suffixes = (*opt.PHOTO_SUFFIXES, ".npz")
+    try:
+        with os.scandir(folder) as entries:
+            names = [
+                entry.name
+                for entry in entries
+                if not entry.name.startswith(".") and Path(entry.name).suffix.casefold() in suffixes
+            ]
+    except OSError as error:
+        raise BadArgument(f"{folder}: cannot be read ({error.strerror})") from None
+    if not names:
+        raise BadArgument(f"{folder}: no photos ({', '.join(suffixes)})")
+    return [folder / name for name in sorted(names)]
+
+
+def _prepare_output(job: Job) -> None:
+    try:
+        job.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteFailed(f"{job.output}: cannot be made ({error.strerror})") from None
+    if job.output.samefile(job.source):
+        raise BadArgument(f"{job.output}: the output folder must not be the folder of the photos")
+
+
+def _plan(job: Job, photos: list[Path], *, resume: bool, overwrite: bool) -> Iterator[Task]:
+    """What is to be made of each photo, lazily. Raises ``BadArgument`` at once where outputs would be
+    replaced."""
+    there = _there(job.output, clean=resume or overwrite)
+    stems = _stems(photos)
+    if not (resume or overwrite):
+        for photo in photos:
+            for _, output in _wanted(job, photo, stems[photo.name]):
+                if output.name in there:
+                    raise BadArgument(
+                        f"{output} exists; --resume keeps what is there, --overwrite replaces it"
+                    )
+    return (_task(job, photo, stems[photo.name], there if resume else set()) for photo in photos)
+
+
+def _there(folder: Path, *, clean: bool) -> set[str]:
+    """The names in the output folder; with ``clean``, what a killed run left half-written is removed."""
+    names = set()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if clean and entry.name.startswith(".") and entry.name.endswith(".tmp"):
+                with suppress(OSError):
+                    if time.time() - entry.stat().st_mtime > _STALE_SECONDS:
+                        os.unlink(entry.path)
+            names.add(entry.name)
+    return names
+
+
+def _stems(photos: list[Path]) -> dict[str, str]:
+    """Photo name → stem of its outputs; a.jpg beside a.png keeps its suffix, a_jpg."""
+    count: dict[str, int] = {}
+    for photo in photos:
+        count[photo.stem] = count.get(photo.stem, 0) + 1
+    return {
+        photo.name: photo.stem if count[photo.stem] == 1 else photo.stem + "_" + photo.suffix[1:]
+        for photo in photos
+    }
+
+
+def _wanted(job: Job, photo: Path, stem: str) -> list[tuple[Affect | None, Path]]:
+    if job.path is not None:
+        return [(None, job.output / f"{stem}.{job.path_name}{job.suffix}")]
+    affects = [*job.affects, *_random_affects(job, photo.name)]
+    return [(affect, job.output / f"{stem}.{affect.slug}{job.suffix}") for affect in affects]
+
+
+def _random_affects(job: Job, name: str) -> list[Affect]:
+    """Points drawn evenly from the unit disc, to two decimals, none twice; they depend on seed and photo
+    only."""
+    random = np.random.default_rng([job.seed, zlib.crc32(name.encode())])
+    drawn: dict[str, Affect] = {}
+    # A disc holds about 31,000 points of two decimals: most requests need few draws beyond their number.
+    for _ in range(20 * job.random):
+        if len(drawn) == job.random:
+            break
+        radius, angle = np.sqrt(random.uniform()), random.uniform(0, 2 * np.pi)
+        affect = Affect.va(round(float(radius * np.cos(angle)), 2), round(float(radius * np.sin(angle)), 2))
+        drawn.setdefault(affect.slug, affect)
+    return list(drawn.values())
+
+
+def _task(job: Job, photo: Path, stem: str, there: set[str]) -> Task:
+    wanted = []
+    kept = []
+    for affect, output in _wanted(job, photo, stem):
+        record = _record_of(output, affect) if output.name in there else None
+        if record is None:
+            wanted.append((affect, output))
+        else:
+            kept.append(record)
+    return Task(photo, tuple(wanted), tuple(kept))
+
+
+def _record_of(output: Path, affect: Affect | None) -> dict[str, Any] | None:
+    """The labels of an output that an earlier run finished; None when they are missing or of something
+    else."""
+    try:
+        record = read_labels(outputs.sidecar(output))
+    except FastfaceError:
+        return None
+    return record if affect is None or record.get("affect") == affect.slug else None
+
+
+# --- doing it ---
+
+
+def _outcomes(job: Job, tasks: Iterator[Task], workers: int) -> Iterator[tuple[Task, Outcome]]:
+    # Made here first: an engine that cannot be had is one clear error, not one of each process.
+    engine = opt.open_engine(job.model, opt.Device(job.device), 1 if workers > 1 else None)
+    if workers == 1 or job.device != "cpu":
+        return ((task, _do(job, engine, task)) for task in tasks)
+    del engine
+    return _in_processes(job, tasks, workers)
+
+
+def _do(job: Job, engine: Engine, task: Task, go_on: Callable[[], None] = lambda: None) -> Outcome:
+    """One photo. ``go_on`` is called between outputs and frames, and raises to stop."""
+    outcome = Outcome()
+    if not task.wanted:
+        return outcome
+    try:
+        face = opt.open_face(engine, task.photo)
+        for affect, output in task.wanted:
+            go_on()
+            if affect is None:
+                assert job.path is not None
+                record = write_video(
+                    output,
+                    engine,
+                    face,
+                    job.path,
+                    photo=task.photo.name,
+                    path_name=job.path_name,
+                    quality=job.quality,
+                    marked=job.marked,
+                    advance=go_on,
+                )
+                outputs.write_record(outputs.sidecar(output), record)
+            else:
+                record = outputs.write_output(
+                    output,
+                    engine.render(face, affect),
+                    engine.labels(face, affect),
+                    affect,
+                    task.photo.name,
+                    quality=job.quality,
+                    marked=job.marked,
+                )
+            outcome.records.append(record)
+    except WriteFailed:
+        raise  # the next photo would meet the same disk
+    except FastfaceError as error:
+        outcome.error = one_line(error)
+    except Exception as error:
+        outcome.error = one_line(f"internal fault ({type(error).__name__}: {error})")
+    return outcome
+
+
+class _Stopped(BaseException):
+    """Raised in a process whose run was interrupted; passes every ``except Exception``."""
+
+
+class _Worker:
+    """What a process keeps from task to task."""
+
+    job: Job
+    engine: Engine
+    stop: Any
+
+
+def _start_worker(job: Job, stop: Any) -> None:
+    _die_with_parent()
+    import cv2
+
+    cv2.setNumThreads(1)
+    _Worker.job, _Worker.stop = job, stop
+    _Worker.engine = opt.open_engine(job.model, opt.Device(job.device), 1)
+
+
+def _die_with_parent() -> None:
+    """A killed run must not leave its processes behind: Linux tells them (prctl 1 is PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _work(task: Task) -> Outcome:
+    def go_on() -> None:
+        if _Worker.stop.is_set():
+            raise _Stopped
+
+    try:
+        return _do(_Worker.job, _Worker.engine, task, go_on)
+    except _Stopped:
+        return Outcome(error="interrupted")
+
+
+class _Pool:
+    """Processes with an engine each. Ctrl-C is held back from them: they stop when told, between two
+    outputs."""
+
+    def __init__(self, job: Job, workers: int) -> None:
+        context = get_context("spawn")
+        self._stop = context.Event()
+        # One thread of linear algebra a process; read when the process starts.
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
+        self._pool = ProcessPoolExecutor(workers, context, _start_worker, (job, self._stop))
+
+    def submit(self, task: Task) -> Future[Outcome]:
+        # Processes start inside submit and inherit the mask; a Ctrl-C meanwhile waits for the unblocking.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return self._pool.submit(_work, task)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def close(self) -> None:
+        self._stop.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_processes(job: Job, tasks: Iterator[Task], workers: int) -> Iterator[tuple[Task, Outcome]]:
+    pool = _Pool(job, workers)
+    under_way: deque[tuple[Task, Future[Outcome]]] = deque()
+    try:
+        more = True
+        while more or under_way:
+            while more and len(under_way) < _WINDOW * workers:
+                task = next(tasks, None)
+                if task is None:
+                    more = False
+                else:
+                    under_way.append((task, pool.submit(task)))
+            if not under_way:
+                break
+            task, future = under_way.popleft()
+            try:
+                yield task, future.result()
+            except BrokenProcessPool:
+                pool.close()
+                suspects = [task, *(waiting for waiting, _ in under_way)]
+                under_way.clear()
+                for suspect in suspects:
+                    yield suspect, _alone(job, suspect)
+                pool = _Pool(job, workers)
+    finally:
+        pool.close()
+
+
+def _alone(job: Job, task: Task) -> Outcome:
+    """A photo that was under way when a process died, in a process of its own: does it kill that one too?"""
+    pool = _Pool(job, 1)
+    try:
+        return pool.submit(task).result()
+    except BrokenProcessPool:
+        return Outcome(error="the process died on this photo (out of memory, or a fault)")
+    finally:
+        pool.close()

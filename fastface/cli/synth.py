@@ -1,0 +1,241 @@
+"""``fastface synth``: a photo, a kept fit or a folder of either in; labelled expressions out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastface.cli import options as opt
+from fastface.cli.report import Report, running
+
+if TYPE_CHECKING:
+    from fastface.affect import Affect, AffectPath
+    from fastface.cli.batch import Job
+
+
+def synth(
+    source: Annotated[
+        Path, typer.Argument(help="A photo, a fit (.npz), or a folder of them.", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="An image, a video, or a folder.", show_default=False)
+    ],
+    expression: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--expression", "-e", help="anger contempt disgust fear happy sad surprise neutral; repeatable."
+        ),
+    ] = None,
+    intensity: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--intensity", "-i", help="0 … 1, 0.6 is everyday; repeatable for a folder. [default: 1]"
+        ),
+    ] = None,
+    au: Annotated[
+        list[str] | None, typer.Option("--au", metavar="AU12=0.8", help="A FACS action unit; repeatable.")
+    ] = None,
+    va: Annotated[
+        tuple[float, float] | None, typer.Option(metavar="V A", help="Valence and arousal, each -1 … 1.")
+    ] = None,
+    random: Annotated[
+        int,
+        typer.Option(
+            min=0, max=100_000, help="For a folder: this many random points of valence and arousal each."
+        ),
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of --random; the same seed gives the same images.")] = 0,
+    path: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of key frames: time_s and valence,arousal, or action units, or expression,intensity."
+        ),
+    ] = None,
+    fps: Annotated[float, typer.Option(min=0.001, max=1000, help="Frames a second of a video.")] = 30.0,
+    format: Annotated[str, typer.Option(help="For a folder: png, jpg or webp.")] = "png",
+    quality: opt.QualityOption = 92,
+    provenance: Annotated[
+        bool,
+        typer.Option(
+            help="Mark outputs as synthetic. Only a folder's may go unmarked; its manifest says so."
+        ),
+    ] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Folder: keep what is there, make the rest.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    model: opt.ModelOption = "default",
+    device: opt.DeviceOption = opt.Device.CPU,
+    threads: opt.ThreadsOption = None,
+    as_json: opt.JsonOption = False,
+    debug: opt.DebugOption = False,
+) -> None:
+    """Show an expression on a face: an image, a video along a path, or a labelled data set from a folder.
+
+    Labels are written beside every output, as JSON (docs/labels.md). An image or video is marked as
+    synthetic.
+    """
+    with running(as_json=as_json, debug=debug) as report:
+        from fastface.affect import AffectPath
+        from fastface.errors import BadAffect
+        from fastface.provenance import require_marking
+
+        dataset = source.is_dir()
+        require_marking(provenance, dataset=dataset)
+        affects = opt.asked_affects(expression or [], intensity or [], au or [], va)
+        kinds = sum((bool(expression), bool(au), va is not None, path is not None))
+        if kinds + bool(random) == 0:
+            raise BadAffect("nothing to show: give --expression, --au, --va or --path")
+        if path is not None and (kinds > 1 or random or intensity):
+            raise BadAffect("--path goes alone: its file says what to show and how strongly")
+        steps = None if path is None else AffectPath.from_csv(path, fps)
+        setup = Setup(model, device, threads, quality, provenance)
+        if dataset:
+            names = [affect.slug for affect in affects]
+            if len(set(names)) < len(names):
+                raise BadAffect(f"two outputs would be named {max(names, key=names.count)}")
+            from fastface.cli import batch
+
+            job = batch.Job(
+                source=source,
+                output=output,
+                affects=tuple(affects),
+                path=steps,
+                path_name="" if path is None else path.stem,
+                random=random,
+                seed=seed,
+                suffix=batch.checked_format(format, video=steps is not None),
+                model=model,
+                device=device.value,
+                quality=quality,
+                marked=provenance,
+            )
+            _folder(report, job, threads, resume=resume, overwrite=overwrite)
+        elif steps is not None:
+            _video(report, setup, source, output, steps, path_name=Path(path or "").stem, overwrite=overwrite)
+        else:
+            if random or len(affects) != 1:
+                raise BadAffect(f"one photo, one output: wanted one affect, got {random or len(affects)}")
+            _image(report, setup, source, output, affects[0], overwrite=overwrite)
+
+
+class Setup:
+    """The options that make an engine and an output."""
+
+    def __init__(
+        self, model: str, device: opt.Device, threads: int | None, quality: int, marked: bool
+    ) -> None:
+        self.model, self.device, self.threads = model, device, threads
+        self.quality, self.marked = quality, marked
+
+
+def _image(
+    report: Report, setup: Setup, source: Path, output: Path, affect: Affect, *, overwrite: bool
+) -> None:
+    from fastface.cli import outputs
+    from fastface.errors import BadArgument
+    from fastface.video import FORMATS
+
+    outputs.check_single(output, source, overwrite=overwrite)
+    if output.suffix.casefold() in FORMATS:
+        raise BadArgument(f"{output}: a video needs --path")
+    engine = opt.open_engine(setup.model, setup.device, setup.threads)
+    face = opt.open_face(engine, source)
+    record = outputs.write_output(
+        output,
+        engine.render(face, affect),
+        engine.labels(face, affect),
+        affect,
+        source.name,
+        quality=setup.quality,
+        marked=setup.marked,
+    )
+    labels = outputs.sidecar(output)
+    report.say(f"{output}  {_described(record)}  labels: {labels.name}")
+    report.result({"image": str(output), "labels": str(labels), "record": record})
+
+
+def _described(record: dict[str, Any]) -> str:
+    return (
+        f"{record['expression']} {record['intensity']:.2f}, "
+        f"valence {record['valence']:+.2f}, arousal {record['arousal']:+.2f}"
+    )
+
+
+def _video(
+    report: Report,
+    setup: Setup,
+    source: Path,
+    output: Path,
+    steps: AffectPath,
+    *,
+    path_name: str,
+    overwrite: bool,
+) -> None:
+    import time
+
+    from fastface.cli import outputs
+    from fastface.cli.videos import write_video
+    from fastface.errors import BadArgument
+    from fastface.labels import table_suffix
+    from fastface.video import FORMATS
+
+    outputs.check_single(output, source, overwrite=overwrite)
+    if output.suffix.casefold() not in FORMATS:
+        raise BadArgument(f"{output}: a path gives a video, whose name ends in {' or '.join(FORMATS)}")
+    engine = opt.open_engine(setup.model, setup.device, setup.threads)
+    face = opt.open_face(engine, source)
+    start = time.perf_counter()
+    with report.progress("frames") as progress:
+        bar = progress.add_task(output.name, total=len(steps))
+        write_video(
+            output,
+            engine,
+            face,
+            steps,
+            photo=source.name,
+            path_name=path_name,
+            quality=setup.quality,
+            marked=setup.marked,
+            advance=lambda: progress.advance(bar),
+        )
+    rate = len(steps) / (time.perf_counter() - start)
+    labels = outputs.sidecar(output, table_suffix())
+    report.say(
+        f"{output}  {len(steps)} frames at {steps.fps:g} fps ({rate:.0f} frames/s)  labels: {labels.name}"
+    )
+    report.result(
+        {
+            "video": str(output),
+            "labels": str(labels),
+            "frames": len(steps),
+            "fps": steps.fps,
+            "frames_per_s": rate,
+        }
+    )
+
+
+def _folder(report: Report, job: Job, threads: int | None, *, resume: bool, overwrite: bool) -> None:
+    from fastface.cli import batch
+
+    done = batch.run(job, report, threads, resume=resume, overwrite=overwrite)
+    kept = f", {done.kept} were there" if done.kept else ""
+    failed = f", {len(done.failures)} photos failed" if done.failures else ""
+    report.say(
+        f"{job.output}  {done.written} {'videos' if job.path else 'images'} written{kept}{failed} "
+        f"({done.written / max(done.seconds, 1e-9):.1f}/s)  manifest: {done.manifest.name}"
+    )
+    report.result(
+        {
+            "output": str(job.output),
+            "written": done.written,
+            "kept": done.kept,
+            "failed": [{"photo": photo, "error": error} for photo, error in done.failures],
+            "manifest": str(done.manifest),
+            "seconds": round(done.seconds, 3),
+        }
+    )
+    if done.failures:
+        raise typer.Exit(1)

@@ -1,0 +1,189 @@
+"""What is installed here, what works, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import hashlib
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Final, Literal
+
+Status = Literal["ok", "missing", "broken"]
+
+ASSETS: Final = Path(__file__).parent / "assets"
+#: Distributions that the base install needs; pip names.
+REQUIRED: Final = ("numpy", "onnxruntime", "opencv-python-headless", "pillow", "av", "typer", "rich")
+#: extra → (a distribution that tells it is there, what it is for).
+EXTRAS: Final[dict[str, tuple[str, str]]] = {
+    "parquet": ("pyarrow", "tables of labels as Parquet instead of JSON lines"),
+    "export": ("torch", "exporting generators to ONNX"),
+    "cuda": ("onnxruntime-gpu", "networks on NVIDIA GPUs"),
+}
+#: Packages that stand in for a required one.
+_SAME_AS: Final = {
+    "onnxruntime": ("onnxruntime-gpu",),
+    "opencv-python-headless": ("opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the doctor's report. ``advice`` says how to get what is missing; "" when all is well.
+
+    "missing" is something optional that is not there; "broken" is something without which the package does
+    not work.
+    """
+
+    name: str
+    status: Status
+    detail: str
+    advice: str = ""
+
+
+def examine() -> list[Check]:
+    """All checks, in the order in which they are worth reading. Never raises: a check that fails is
+    "broken"."""
+    checks: list[Check] = []
+    for group in (_system, _core, _packages, _providers, _cuda, _codecs, _assets, _extras):
+        try:
+            checks.extend(group())
+        except Exception as error:  # whatever a broken installation comes up with
+            name = group.__name__.strip("_")
+            checks.append(Check(name, "broken", f"{type(error).__name__}: {error}", _REINSTALL))
+    return checks
+
+
+_REINSTALL: Final = "pip install --force-reinstall fastface"
+
+
+def _system() -> Iterator[Check]:
+    from fastface.version import package_version
+
+    yield Check("fastface", "ok", f"{package_version()} in {Path(__file__).parent}")
+    python = f"{platform.python_version()} ({platform.machine()}, {platform.system()} {platform.release()})"
+    fine = sys.version_info >= (3, 11)
+    yield Check(
+        "python", "ok" if fine else "broken", python, "" if fine else "Python 3.11 or later is needed"
+    )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield Check("cores", "ok", f"{cores} usable of {os.cpu_count()}")
+
+
+def _core() -> Iterator[Check]:
+    try:
+        from fastface import _core as core
+    except ImportError as error:
+        yield Check("compiled core", "broken", str(error), "pip install . (needs a C++20 compiler and CMake)")
+        return
+    yield Check("compiled core", "ok", f"{core.isa()} chosen of {', '.join(core.available_isas())}")
+
+
+def _version(distribution: str) -> str | None:
+    for name in (distribution, *_SAME_AS.get(distribution, ())):
+        try:
+            return f"{metadata.version(name)}" + ("" if name == distribution else f" ({name})")
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _packages() -> Iterator[Check]:
+    for name in REQUIRED:
+        version = _version(name)
+        yield Check(
+            name,
+            "ok" if version else "broken",
+            version or "not installed",
+            "" if version else f"pip install {name}",
+        )
+
+
+def _providers() -> Iterator[Check]:
+    import onnxruntime
+
+    yield Check("onnxruntime providers", "ok", ", ".join(onnxruntime.get_available_providers()))
+
+
+def _cuda() -> Iterator[Check]:
+    """Through the driver itself: no toolkit and no other package needs to be there."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        yield Check("cuda", "missing", "no NVIDIA driver", "the CPU path needs none")
+        return
+    count = ctypes.c_int(0)
+    code = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if code or not count.value:
+        yield Check("cuda", "missing", f"driver present, no usable device (code {code})", "see nvidia-smi")
+        return
+    name = ctypes.create_string_buffer(128)
+    driver.cuDeviceGetName(name, 128, 0)
+    yield Check("cuda", "ok", f"{count.value} device(s), first: {name.value.decode(errors='replace')}")
+
+
+def _codecs() -> Iterator[Check]:
+    import av
+
+    library = ".".join(str(part) for part in av.library_versions["libavcodec"])
+    for codec, use in (("libx264", "MP4 (H.264; this encoder is GPL)"), ("ffv1", "MKV, lossless")):
+        try:
+            av.Codec(codec, "w")
+        except (av.FFmpegError, ValueError, LookupError):
+            yield Check(
+                codec, "missing", f"not in this PyAV; needed for {use}", "pip install --force-reinstall av"
+            )
+        else:
+            yield Check(codec, "ok", f"{use}, libavcodec {library}")
+
+
+def _assets() -> Iterator[Check]:
+    from fastface.morphable import DEFAULT_MODEL, load_default
+
+    recorded = _recorded_hashes()
+    for path in sorted(p for p in ASSETS.rglob("*") if p.is_file() and p.suffix in (".npz", ".onnx")):
+        name = path.relative_to(ASSETS).as_posix()
+        digest = hashlib.sha256(path.read_bytes()).digest()
+        wanted = recorded.get(f"fastface/assets/{name}")
+        if wanted not in (None, digest):
+            yield Check(name, "broken", "differs from what was installed", _REINSTALL)
+            continue
+        seen = "as installed" if wanted else "source tree"
+        yield Check(name, "ok", f"{path.stat().st_size / 1e6:.1f} MB, sha256 {digest.hex()[:16]}, {seen}")
+    if not DEFAULT_MODEL.is_file():
+        yield Check(
+            "default head model", "broken", f"{DEFAULT_MODEL} is not there", "fastface model build-default"
+        )
+        return
+    model = load_default()
+    modes = f"{len(model.identity)} identity and {len(model.expression)} expression modes"
+    shape = f"{len(model.vertices):,} vertices, {modes}"
+    yield Check("default head model", "ok", f"{model.name}: {shape}, {model.license}")
+
+
+def _recorded_hashes() -> dict[str, bytes]:
+    """SHA-256 of every installed file, from the wheel's own RECORD; empty for a source tree."""
+    try:
+        files = metadata.files("fastface") or []
+    except metadata.PackageNotFoundError:
+        return {}
+    return {
+        file.as_posix(): base64.urlsafe_b64decode(file.hash.value + "==")
+        for file in files
+        if file.hash is not None
+        and file.hash.mode == "sha256"
+        and Path(str(file.locate())).parent.is_relative_to(ASSETS)
+    }
+
+
+def _extras() -> Iterator[Check]:
+    for extra, (distribution, use) in EXTRAS.items():
+        version = _version(distribution)
+        advice = "" if version else f"pip install 'fastface[{extra}]'"
+        detail = f"{distribution} {version}" if version else f"{distribution} not installed: {use}"
+        yield Check(f"[{extra}]", "ok" if version else "missing", detail, advice)
