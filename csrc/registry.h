@@ -3,13 +3,15 @@
 
 #include "core/isa.h"
 #include "core/macros.h"
+#include "ops/blend.h"
 #include "ops/deform.h"
 #include "ops/rasterize.h"
 
 // X(parameter struct, name)
 #define FF_FOR_EACH_OP(X) \
   X(Deform, deform)       \
-  X(Rasterize, rasterize)
+  X(Rasterize, rasterize) \
+  X(Blend, blend)
 
 namespace fastface {
 

@@ -165,3 +165,44 @@ def rasterize(
     scratch = _workspace(workspace)
     _core.rasterize(screen, triangles, triangle_id, bary, z, int(cull_backfaces), threads, scratch)
     return Raster(triangle_id, bary, z)
+
+
+class Blended(NamedTuple):
+    image: NDArray[np.uint8]  # (B, H, W, 3)
+    exact: NDArray[np.float32] | None  # (B, H, W, 3) before rounding
+
+
+def blend(
+    photo: NDArray[np.uint8],
+    source: NDArray[np.float32],
+    mask: NDArray[np.uint8],
+    *,
+    tolerance: float = 0.25,
+    exact: bool = False,
+    out: Blended | tuple[NDArray[np.uint8], NDArray[np.float32] | None] | None = None,
+    threads: int = 1,
+    workspace: _core.Workspace | None = None,
+) -> Blended:
+    """Paste ``source`` into ``photo`` where ``mask`` is not 0, keeping its gradients (Poisson blending).
+
+    ``photo (H, W, 3)`` or ``(B, H, W, 3)`` uint8, ``source (B, H, W, 3)`` float32 grey levels, ``mask (B, H, W)``
+    uint8. Solves the exact masked problem (csrc/ops/blend.h states it) to within ``tolerance`` grey levels; pixels
+    outside the mask are the photo's, bit for bit. ``source`` must be right on the mask and on the ring of pixels
+    around it. There, a value that is not finite counts as the photo's; inside, NaN becomes 0. A mask without an
+    outside, the whole image, gives ``source``. ``exact`` asks for the solution before rounding and clamping too.
+    """
+    photo = photo[None] if isinstance(photo, np.ndarray) and photo.ndim == 3 else _array("blend", "photo", photo, 4)
+    source = _array("blend", "source", source, 4)
+    frames, height, width = source.shape[:3]
+    _image_size("blend", height, width)
+    if len(photo) not in (1, frames):
+        got = f"{photo.shape} {photo.dtype}"
+        raise BadArgument(f"blend: photo must be ({frames}, H, W, 3) or (H, W, 3) uint8, got {got}")
+    if not 0 < tolerance < np.inf:
+        raise BadArgument(f"blend: tolerance must be positive, got {tolerance!r}")
+    if out is None:
+        whole = np.empty(source.shape, np.float32) if exact else None
+        out = Blended(np.empty(source.shape, np.uint8), whole)
+    image, whole = out
+    _core.blend(photo, source, mask, image, whole, tolerance, threads, _workspace(workspace))
+    return Blended(image, whole)

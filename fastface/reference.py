@@ -111,3 +111,58 @@ def _draw(
     triangle_id[box][wins] = t
     bary[box][wins] = np.stack([b1, b2], axis=-1)[wins]
     z_nearest[box][wins] = z[wins]
+
+
+SANE_JUMP = 1e5  # grey levels; beyond it the source around the mask is taken for the photo
+
+
+class Blended(NamedTuple):
+    image: NDArray[np.uint8]
+    exact: NDArray[np.float32] | None
+
+
+def blend(
+    photo: NDArray[np.uint8],
+    source: NDArray[np.float32],
+    mask: NDArray[np.uint8],
+    *,
+    tolerance: float = 0.25,
+    exact: bool = False,
+) -> Blended:
+    """Conjugate gradients on the masked Poisson equation, in double precision, far below ``tolerance``."""
+    photos = np.broadcast_to(photo, source.shape)
+    solution = np.empty(source.shape)
+    for b in range(len(source)):
+        inside = mask[b] != 0
+        for c in range(source.shape[-1]):
+            jump = photos[b, ..., c] - source[b, ..., c].astype(np.float64)
+            jump[~(np.abs(jump) <= SANE_JUMP)] = 0
+            h = _harmonic(inside, np.where(inside, 0, jump), 1e-6 * tolerance)
+            solution[b, ..., c] = np.where(inside, source[b, ..., c] + h, photos[b, ..., c])
+    grey = np.clip(np.nan_to_num(solution, nan=0), 0, 255)
+    return Blended(np.floor(grey + 0.5).astype(np.uint8), solution.astype(np.float32) if exact else None)
+
+
+def _harmonic(inside: NDArray[np.bool_], around: NDArray[np.float64], residual: float) -> NDArray[np.float64]:
+    """The function that is the mean of its neighbours on ``inside`` and is ``around`` elsewhere."""
+    degree = _neighbours(np.ones(inside.shape))
+    h = np.zeros(inside.shape)
+    r = np.where(inside, _neighbours(around), 0.0)
+    p, rr = r.copy(), (r * r).sum()
+    while rr > residual**2:
+        q = np.where(inside, degree * p - _neighbours(p), 0.0)
+        alpha = rr / (p * q).sum()
+        h += alpha * p
+        r -= alpha * q
+        previous, rr = rr, (r * r).sum()
+        p = r + rr / previous * p
+    return h
+
+
+def _neighbours(a: NDArray[np.float64]) -> NDArray[np.float64]:
+    total = np.zeros_like(a)
+    total[1:] += a[:-1]
+    total[:-1] += a[1:]
+    total[:, 1:] += a[:, :-1]
+    total[:, :-1] += a[:, 1:]
+    return total
