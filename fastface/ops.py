@@ -185,13 +185,16 @@ def blend(
 ) -> Blended:
     """Paste ``source`` into ``photo`` where ``mask`` is not 0, keeping its gradients (Poisson blending).
 
-    ``photo (H, W, 3)`` or ``(B, H, W, 3)`` uint8, ``source (B, H, W, 3)`` float32 grey levels, ``mask (B, H, W)``
-    uint8. Solves the exact masked problem (csrc/ops/blend.h states it) to within ``tolerance`` grey levels; pixels
-    outside the mask are the photo's, bit for bit. ``source`` must be right on the mask and on the ring of pixels
-    around it. There, a value that is not finite counts as the photo's; inside, NaN becomes 0. A mask without an
-    outside, the whole image, gives ``source``. ``exact`` asks for the solution before rounding and clamping too.
+    ``photo (H, W, 3)`` or ``(B, H, W, 3)`` uint8, ``source (B, H, W, 3)`` float32 grey levels,
+    ``mask (B, H, W)`` uint8. Solves the exact masked problem (csrc/ops/blend.h states it) to within
+    ``tolerance`` grey levels; pixels outside the mask are the photo's, bit for bit. ``source`` must be right
+    on the mask and on the ring of pixels around it. There, a value that is not finite counts as the photo's;
+    inside, NaN becomes 0. A mask without an outside, the whole image, gives ``source``. ``exact`` asks for
+    the solution before rounding and clamping too.
     """
-    photo = photo[None] if isinstance(photo, np.ndarray) and photo.ndim == 3 else _array("blend", "photo", photo, 4)
+    if isinstance(photo, np.ndarray) and photo.ndim == 3:
+        photo = photo[None]
+    photo = _array("blend", "photo", photo, 4)
     source = _array("blend", "source", source, 4)
     frames, height, width = source.shape[:3]
     _image_size("blend", height, width)

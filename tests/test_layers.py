@@ -1,0 +1,64 @@
+"""The house's rules that a compiler would not notice."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("room", ["core", "ops"])
+def test_the_compiled_core_knows_no_framework(room: str) -> None:
+    sources = [path for suffix in ("h", "cpp", "cu") for path in (ROOT / "csrc" / room).glob(f"*.{suffix}")]
+    assert sources
+    for path in sources:
+        for included in re.findall(r'#include\s+[<"]([^>"]+)[>"]', path.read_text()):
+            assert not re.match(r"(pybind11|torch|ATen|c10|onnx|onnxruntime|NvInfer|Python\.h)", included), (
+                path
+            )
+
+
+def test_the_definition_imports_numpy_alone() -> None:
+    tree = ast.parse((ROOT / "fastface" / "reference.py").read_text())
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+    assert imported - {"__future__", "typing"} == {"numpy"}
+
+
+def test_every_op_has_a_definition_with_the_same_arguments() -> None:
+    import inspect
+
+    from fastface import ops, reference
+
+    named = {
+        name for name in vars(reference) if name.islower() and inspect.isfunction(getattr(reference, name))
+    }
+    public = {name for name in named if not name.startswith("_")}
+    assert {"deform", "rasterize", "blend"} <= public
+    for name in public:
+        wanted = list(inspect.signature(getattr(reference, name)).parameters)
+        got = list(inspect.signature(getattr(ops, name)).parameters)
+        assert [p for p in got if p not in ("out", "threads", "workspace")] == wanted
+
+
+def test_instruction_set_can_be_chosen_from_outside() -> None:
+    def started(wanted: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "from fastface import _core; print(_core.isa())"]
+        environment = {**os.environ, "FASTFACE_ISA": wanted}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert started("baseline").stdout.strip() == "baseline"
+    refused = started("sse9")
+    assert refused.returncode != 0
+    assert "one of baseline" in refused.stderr
