@@ -59,7 +59,8 @@ _CROP_SIZE: Final = 256
 _DETECTION_CROP: Final = 1.5  # side of the first crop over the detector's box
 # The crop around known landmarks: side and downward shift of its centre in units of the points' root mean
 # square distance from their mean. They reproduce, on average, the bounding box times 1.5 that the network
-# was trained with, but rest on all points and not on the outermost: jitter under turns and shifts is a quarter.
+# was trained with, but rest on all points instead of the outermost: jitter under turns and shifts is a
+# quarter of what the box gives.
 _CROP_RADII: Final = 5.1
 _CROP_SHIFT: Final = -0.06
 _SHRINK_FROM: Final = 3  # photo pixels per crop pixel from which bilinear sampling alone would alias
@@ -119,6 +120,7 @@ class LandmarkDetector:
         _positive("detect: max_faces", max_faces)
         if 0 in rgb.shape:
             return []
+        rgb = np.ascontiguousarray(rgb)  # cv2 takes no reversed views
         faces: list[FaceLandmarks] = []
         self._search(rgb, faces, max_faces, turned=False)
         if not any(_convincing(face) for face in faces):
