@@ -9,22 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface.makehuman import identity, topology
-from fastface.makehuman.expressions import expression_fields
+from fastface.makehuman.expressions import Face, expression_fields
 from fastface.makehuman.eyes import eyeball
-from fastface.makehuman.lips import lip_seal
+from fastface.makehuman.lips import LipSeal, lip_seal
+from fastface.makehuman.lids import lids_of
 from fastface.makehuman.linear_map import LinearMap
 from fastface.makehuman.parts import Part, merged, ride
 from fastface.makehuman.sources import BaseMesh, Floats, Ints, MakeHumanWheel
+from fastface.makehuman.subdivision import refine, triangulate
 from fastface.makehuman.teeth import dentition
 from fastface.errors import BadModelFile
 from fastface.morphable import ARKIT_NAMES, MATERIALS, Correspondence, HeadModel
 
 LANDMARKS = Path(__file__).parent.parent / "assets" / "default_landmarks.npz"
 GRAIN_MM = 1.0 / 256.0
+EYE_SCALE = 0.96
+"""The helper eyeballs are a little too large for the lids to glide over: a blink is a straight line, the ball is not."""
 SKIN_TONE = (205.0, 168.0, 148.0)
 LIP_TONE = (176.0, 104.0, 98.0)
 MOUTH_TONE = (112.0, 52.0, 49.0)
 THROAT_TONE = (25.0, 8.0, 8.0)
+TONGUE_TONE = (188.0, 108.0, 104.0)
 MOUTH_FRONT_MM = 24.0
 MOUTH_DEPTH_MM = 60.0
 
@@ -56,7 +61,7 @@ def assemble(wheel: MakeHumanWheel, base: BaseMesh, neutral: Floats) -> Assembly
         np.concatenate([left.mirror + count, left.mirror]),
     )  # fmt: skip
     upper, lower = dentition(upper=True), dentition(upper=False)
-    tongue = _tongue(base, neutral)
+    tongue, tongue_carry = _tongue(base, neutral)
     groups = base.vertex_groups
     carriers = [
         skin.weights,
@@ -64,7 +69,7 @@ def assemble(wheel: MakeHumanWheel, base: BaseMesh, neutral: Floats) -> Assembly
         ride(right.vertices, base.eyeballs[1], neutral),
         ride(upper.vertices, groups["helper-upper-teeth"], neutral),
         ride(lower.vertices, groups["helper-lower-teeth"], neutral),
-        ride(tongue.vertices, groups["helper-tongue"], neutral),
+        tongue_carry,
     ]
     whole = merged([body, eyes, upper, lower, tongue])
     names = ("skin", "left_eye", "right_eye", "upper_teeth", "lower_teeth", "tongue")
@@ -99,10 +104,10 @@ def build_default(wheel: Path) -> HeadModel:
         parts = assemble(source, base, neutral)
         importance = _importance(parts.vertices, parts.triangles)
         modes = identity.identity_modes(source, base, neutral, parts.carry, parts.mirror, importance)
-        expression = expression_fields(source, parts.carry, parts.mirror)
-        seal = lip_seal(parts.vertices[parts.spans["skin"]], parts.skin.level, parts.skin.triangles)
-    vertices = seal(parts.vertices + modes.mean, overlap=1.0)
-    vertices = 0.5 * (vertices + vertices[parts.mirror] * [-1.0, 1.0, 1.0])
+        seal = lip_seal(parts.skin, parts.vertices[parts.spans["skin"]])
+        vertices = seal(parts.vertices + modes.mean, overlap=1.0)
+        vertices = 0.5 * (vertices + vertices[parts.mirror] * [-1.0, 1.0, 1.0])
+        expression = expression_fields(source, parts.carry, _face(parts, vertices, seal))
     basis = np.stack([seal(mode) for mode in modes.basis])
     marks478, marks68 = _landmarks(parts.triangles, vertices)
     return HeadModel(
@@ -122,24 +127,43 @@ def build_default(wheel: Path) -> HeadModel:
     )
 
 
+def _face(parts: Assembly, vertices: Floats, seal: LipSeal) -> Face:
+    eye = vertices[parts.spans["left_eye"]]
+    centre = _sphere_centre(eye)
+    radius = float(np.linalg.norm(eye - centre, axis=1).mean())
+    skin = vertices[parts.spans["skin"]]
+    lids = lids_of(parts.skin, skin, centre, radius)
+    slit = float(vertices[seal.upper, 1].mean())
+    return Face(vertices, parts.triangles, parts.mirror, parts.spans, seal, lids, slit)
+
+
+def _sphere_centre(points: Floats) -> Floats:
+    """Centre of the sphere through ``points`` (n, 3), by linear least squares."""
+    design = np.column_stack([2.0 * points, np.ones(len(points))])
+    solution = np.linalg.lstsq(design, (points**2).sum(axis=1), rcond=None)[0]
+    centre: Floats = solution[:3]
+    return centre
+
+
 def _eye(helper: Floats) -> Part:
     centre = helper.mean(axis=0)
-    return eyeball(centre, float(np.linalg.norm(helper - centre, axis=1).mean()))
+    return eyeball(centre, EYE_SCALE * float(np.linalg.norm(helper - centre, axis=1).mean()))
 
 
-def _tongue(base: BaseMesh, neutral: Floats) -> Part:
-    helper = base.vertex_groups["helper-tongue"]
+def _tongue(base: BaseMesh, neutral: Floats) -> tuple[Part, LinearMap]:
+    """The helper tongue, its vertices smoothed by the Catmull-Clark rule, with a groove painted along the middle."""
     quads = base.quads[base.quad_groups == "helper-tongue"]
-    place = np.full(len(neutral), -1)
-    place[helper] = np.arange(len(helper))
-    quads = place[quads]
-    mirror = place[base.mirror[helper]]
-    right = quads[neutral[helper][quads].mean(axis=1)[:, 0] < 0.0]
-    half = np.concatenate([right[:, [0, 1, 2]], right[:, [0, 2, 3]]])
-    triangles = np.concatenate([half, mirror[half][:, [0, 2, 1]]])
+    fine = refine(quads, np.zeros(len(quads), bool), base.mirror)
+    carry = LinearMap.from_rows(fine.rows)
+    vertices = carry(neutral)
+    polygons = [polygon for polygon in fine.polygons if vertices[polygon].mean(axis=0)[0] < 0.0]
+    half = np.array([piece for polygon in polygons for piece in triangulate(polygon, vertices, fine.first_extra)])
+    triangles = np.concatenate([half, fine.mirror[half][:, [0, 2, 1]]])
     materials = np.full(len(triangles), MATERIALS.index("tongue"), np.uint8)
-    albedo = np.full((len(helper), 3), (185, 105, 100), np.uint8)
-    return Part(neutral[helper], triangles, materials, albedo, mirror)
+    groove = 0.16 * np.exp(-((vertices[:, 0] / 2.5) ** 2))
+    depth = np.clip((-10.0 - vertices[:, 2]) / 40.0, 0.0, 0.8)
+    colour = np.array(TONGUE_TONE) * ((1.0 - groove) * (1.0 - depth))[:, None]
+    return Part(vertices, triangles, materials, np.rint(colour).astype(np.uint8), fine.mirror), carry
 
 
 def _stacked(maps: list[LinearMap]) -> LinearMap:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastface.makehuman.rims import border_edges, halves, interpolation
 from fastface.makehuman.sources import Floats, Ints
+from fastface.makehuman.topology import Skin
+from fastface.morphable import MATERIALS
 
-RIM_LEVEL = 1.5
 FALLOFF_LEVELS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0)
 FALLOFF = (0.0, 0.55, 0.85, 1.0, 0.86, 0.64, 0.42, 0.24, 0.12, 0.04, 0.0)
 OVERLAP_MM = np.array([0.0, 0.22, -0.30])
@@ -44,14 +45,16 @@ class LipSeal:
         return sealed
 
 
-def lip_seal(positions: Floats, level: Floats, triangles: Ints) -> LipSeal:
-    """Weights of the seal for the neutral ``positions (V, 3)``; ``level (V,)`` counts rings from the mouth bag."""
-    upper, lower = _rim(positions, level, triangles)
+def lip_seal(skin: Skin, positions: Floats) -> LipSeal:
+    """Weights of the seal for the neutral ``positions (V, 3)`` of the skin."""
+    level = skin.level
+    mouth, lips = (np.flatnonzero(skin.materials == MATERIALS.index(name)) for name in ("mouth_interior", "lips"))
+    upper, lower = halves(border_edges(skin.triangles, mouth, lips), positions)
     reach = level <= FALLOFF_LEVELS[-1]
     followers = np.flatnonzero(reach & (level > 0.0))
     weights = np.zeros((len(followers), len(upper) + len(lower)))
     x = positions[followers, 0]
-    on_upper, on_lower = _hats(x, positions[upper, 0]), _hats(x, positions[lower, 0])
+    on_upper, on_lower = interpolation(x, positions[upper, 0]), interpolation(x, positions[lower, 0])
     middle = 0.5 * (on_upper @ positions[upper, 1] + on_lower @ positions[lower, 1])
     above = (positions[followers, 1] > middle)[:, None]
     strength = np.interp(level[followers], FALLOFF_LEVELS, FALLOFF)
@@ -64,40 +67,6 @@ def lip_seal(positions: Floats, level: Floats, triangles: Ints) -> LipSeal:
         weights[row] = 0.0
         weights[row, place] = 1.0
     return LipSeal(
-        upper, lower, _hats(positions[lower, 0], positions[upper, 0]), _hats(positions[upper, 0], positions[lower, 0]),
+        upper, lower, interpolation(positions[lower, 0], positions[upper, 0]), interpolation(positions[upper, 0], positions[lower, 0]),
         followers, weights,
     )  # fmt: skip
-
-
-def _hats(at: Floats, knots: Floats) -> Floats:
-    """Weights (n, k) of linear interpolation at ``at`` between descending ``knots``; constant beyond the ends."""
-    ascending = knots[::-1]
-    index = np.clip(np.searchsorted(ascending, at) - 1, 0, len(knots) - 2)
-    share = np.clip((at - ascending[index]) / (ascending[index + 1] - ascending[index]), 0.0, 1.0)
-    weights = np.zeros((len(at), len(knots)))
-    rows = np.arange(len(at))
-    weights[rows, index] = 1.0 - share
-    weights[rows, index + 1] += share
-    return weights[:, ::-1]
-
-
-def _rim(positions: Floats, level: Floats, triangles: Ints) -> tuple[Ints, Ints]:
-    """The rim loop cut at its corners: upper and lower half, both from the left (+x) to the right corner."""
-    on_rim: NDArray[np.bool_] = level == RIM_LEVEL
-    beside: dict[int, set[int]] = {int(vertex): set() for vertex in np.flatnonzero(on_rim)}
-    for triangle in triangles[on_rim[triangles].sum(axis=1) == 2]:
-        first, second = (int(vertex) for vertex in triangle if on_rim[vertex])
-        beside[first].add(second)
-        beside[second].add(first)
-    left = max(beside, key=lambda vertex: positions[vertex, 0])
-    right = min(beside, key=lambda vertex: positions[vertex, 0])
-    first, second = sorted(beside[left], key=lambda vertex: -positions[vertex, 1])
-    return _walk(beside, left, first, right), _walk(beside, left, second, right)
-
-
-def _walk(beside: dict[int, set[int]], start: int, step: int, end: int) -> Ints:
-    path = [start, step]
-    while path[-1] != end:
-        (following,) = beside[path[-1]] - {path[-2]}
-        path.append(following)
-    return np.array(path)

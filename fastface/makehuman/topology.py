@@ -33,7 +33,7 @@ class Skin:
     """The body part of the model: vertices as weights over base vertices, triangles, materials, mirror.
 
     ``level (V,)`` counts rings of quads outward from the mouth bag: 0 in the bag, 1 in the middle of the first ring, 1.5
-    between the first and the second.
+    between the first and the second. ``lid_level`` counts likewise from what the eyeballs hide outward over the lids.
     """
 
     weights: LinearMap
@@ -41,6 +41,7 @@ class Skin:
     materials: NDArray[np.uint8]
     mirror: Ints
     level: Floats
+    lid_level: Floats
 
 
 @dataclass(frozen=True)
@@ -144,10 +145,11 @@ def build_skin(base: BaseMesh, neutral: Floats, quads: Quads) -> Skin:
     used = np.unique(triangles)
     renumber = np.full(len(fine.rows), -1)
     renumber[used] = np.arange(len(used))
-    level = _levels(fine, quads)
+    level, lid_level = _levels(fine, quads.ring), _levels(fine, quads.eye_ring)
     skin_weights = LinearMap.from_rows([fine.rows[vertex] for vertex in used])
     mirror = renumber[fine.mirror[used]]
-    return Skin(skin_weights, renumber[triangles], np.concatenate([material, material]), mirror, level[used])
+    materials = np.concatenate([material, material])
+    return Skin(skin_weights, renumber[triangles], materials, mirror, level[used], lid_level[used])
 
 
 def _materials(quads: Quads) -> NDArray[np.uint8]:
@@ -185,11 +187,11 @@ def _far_away(triangles: Ints, positions: Floats, quads: Quads, parents: Ints) -
     return droppable
 
 
-def _levels(fine: Refined, quads: Quads) -> Floats:
+def _levels(fine: Refined, ring: Ints) -> Floats:
     inner = np.full(len(fine.rows), 1000)
     outer = np.zeros(len(fine.rows), np.int64)
     for polygon, parent in zip(fine.polygons, fine.parents, strict=True):
-        inner[polygon] = np.minimum(inner[polygon], quads.ring[parent])
-        outer[polygon] = np.maximum(outer[polygon], quads.ring[parent])
+        inner[polygon] = np.minimum(inner[polygon], ring[parent])
+        outer[polygon] = np.maximum(outer[polygon], ring[parent])
     level: Floats = 0.5 * (inner + outer)
     return level
