@@ -35,9 +35,9 @@ dev: $(BIN)/python
 	@cmake --build build/dev
 
 sanitize:
-	cmake -S . -B build/sanitize -DFASTFACE_SANITIZE=ON -DFASTFACE_DEV=ON >/dev/null
-	cmake --build build/sanitize -j2
-	cd build/sanitize && ctest --output-on-failure
+	@cmake -S . -B build/sanitize -DFASTFACE_SANITIZE=ON -DFASTFACE_DEV=ON >/dev/null
+	@cmake --build build/sanitize -j2 -- --no-print-directory
+	@cd build/sanitize && ctest --output-on-failure
 
 lint:
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
-// Schedule: a frame is set up once for its three channels, each channel is solved on its own, and the rows are finished together.
-// Frames of a batch go to different threads; of a single frame the channels do. Either way a channel's arithmetic is one
-// thread's, so the result does not depend on how many there are.
+// Schedule: a frame is set up once for its three channels, each channel is solved on its own, and the rows are finished
+// together. Frames of a batch go to different threads; of a single frame the channels do. Either way a channel's
+// arithmetic is one thread's, so the result does not depend on how many there are.
 #include "ops/blend.h"
 
 #include <cstring>
@@ -26,8 +26,8 @@ struct Plan {
 struct Slot {
   Hierarchy grid;
   blend_solve::Channel channel[kChannels];
-  float* scratch;            // one row in natural order
-  float* rows;               // a finished row for each task
+  float* scratch;  // one row in natural order
+  float* rows;     // a finished row for each task
   std::int64_t row_stride;
 };
 
@@ -83,7 +83,8 @@ Frame frame_at(const Blend& op, const Plan& plan, std::int64_t index) {
   return frame;
 }
 
-// ---- right side -----------------------------------------------------------------------------------------------------------
+// ---- right side
+// -----------------------------------------------------------------------------------------------------------
 
 // Adds up what the known neighbours of the cell at image pixel (row, column) ask for.
 FF_INLINE void gather_boundary(const Frame& frame, std::int64_t row, std::int64_t column, float (&sum)[kChannels],
@@ -130,7 +131,8 @@ float set_up_right_side(const Frame& frame, const Slot& slot) {
   return largest;
 }
 
-// ---- finished rows --------------------------------------------------------------------------------------------------------
+// ---- finished rows
+// --------------------------------------------------------------------------------------------------------
 
 // Lays the three channels of a solved row out as source is: interleaved.
 void interleave_row(const Slot& slot, std::int64_t y, float* row) {
@@ -187,7 +189,8 @@ void copy_photo(const Frame& frame) {
     for (std::size_t i = 0; i < bytes; ++i) frame.exact[i] = static_cast<float>(frame.photo[i]);
 }
 
-// ---- frames ---------------------------------------------------------------------------------------------------------------
+// ---- frames
+// ---------------------------------------------------------------------------------------------------------------
 
 void blend_frame(const Frame& frame, unsigned char* workspace, int threads) {
   const Plan& plan = *frame.plan;
@@ -228,8 +231,7 @@ Status run(const Blend& op) {
     for (std::int64_t f = slot; f < shared; f += plan.slots)
       blend_frame(frame_at(op, plan, f), op.workspace.data + slot * plan.slot_bytes, 1);
   });
-  for (std::int64_t f = shared; f < plan.frames; ++f)
-    blend_frame(frame_at(op, plan, f), op.workspace.data, op.threads);
+  for (std::int64_t f = shared; f < plan.frames; ++f) blend_frame(frame_at(op, plan, f), op.workspace.data, op.threads);
   return Status::kOk;
 }
 

@@ -4,9 +4,10 @@
 //
 //   |N_p| f_p - sum_{q in N_p, masked} f_q = sum_{q in N_p, not masked} photo_q + sum_{q in N_p} (source_p - source_q).
 //
-// So f = source + h with h harmonic in the mask and h = photo - source around it. Pixels outside the mask are the photo's,
-// bit for bit; f is rounded to nearest and clamped to 0 ... 255. A mask that covers the whole image has nothing to hold on to:
-// f = source. By the maximum principle h is nowhere larger than around the mask, so where that is below the tolerance h = 0.
+// So f = source + h with h harmonic in the mask and h = photo - source around it. Pixels outside the mask are the
+// photo's, bit for bit; f is rounded to nearest and clamped to 0 ... 255. A mask that covers the whole image has
+// nothing to hold on to: f = source. By the maximum principle h is nowhere larger than around the mask, so where that
+// is below the tolerance h = 0.
 //
 // A source that is not finite around the mask counts as equal to the photo; inside, NaN becomes 0.
 #pragma once

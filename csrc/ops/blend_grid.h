@@ -1,9 +1,9 @@
 // The grids of blend's multigrid and their set-up from a mask; shared by the colour channels of a frame.
 //
-// Cells are kept by colour of the checkerboard: row y of colour c holds the cells x = 2 i + ((y + c) & 1) side by side. So a
-// half sweep of red-black Gauss-Seidel runs over contiguous memory, and the four cells of a coarse one are element i of both
-// colours of two rows. A cell's neighbours have the other colour: above and below at i, left and right at i - 1 + s, i + s
-// with s = (y + c) & 1. Beside each array lie zeros, so that the border needs no case of its own.
+// Cells are kept by colour of the checkerboard: row y of colour c holds the cells x = 2 i + ((y + c) & 1) side by side.
+// So a half sweep of red-black Gauss-Seidel runs over contiguous memory, and the four cells of a coarse one are element
+// i of both colours of two rows. A cell's neighbours have the other colour: above and below at i, left and right at i -
+// 1 + s, i + s with s = (y + c) & 1. Beside each array lie zeros, so that the border needs no case of its own.
 #pragma once
 
 #include <cstdint>
@@ -55,10 +55,10 @@ struct Span {
 
 struct Level {
   Shape shape;
-  Span* span;       // (height,)
-  float* inverse[2];  // 1 / diagonal, 0 where a cell is known
+  Span* span;          // (height,)
+  float* inverse[2];   // 1 / diagonal, 0 where a cell is known
   float* diagonal[2];  // finest level only
-  float* link[4];     // coarse levels only, by red cell: to the left, right, upper and lower black neighbour
+  float* link[4];      // coarse levels only, by red cell: to the left, right, upper and lower black neighbour
   // Natural order, for set-up: links to the right and down, conductance to the boundary, 1 where unknown.
   float *east, *south, *boundary, *unknown;
 };
@@ -75,7 +75,8 @@ struct Hierarchy {
   Box box;
   int levels;
   Level level[kMaxLevels];
-  // Finest level, natural order, bytes with a ring of zeros: 1 where unknown; neighbours outside the mask of unknown cells.
+  // Finest level, natural order, bytes with a ring of zeros: 1 where unknown; neighbours outside the mask of unknown
+  // cells.
   std::uint8_t *unknown, *outside;
   std::int64_t bytes_stride;
 
@@ -143,7 +144,8 @@ inline Box find_box(const std::uint8_t* mask, std::int64_t height, std::int64_t 
   return any ? box : Box{0, 0, 0, 0};
 }
 
-// ---- finest level ---------------------------------------------------------------------------------------------------------
+// ---- finest level
+// ---------------------------------------------------------------------------------------------------------
 
 inline Span span_of(std::int64_t first_cell, std::int64_t last_cell) {
   if (first_cell > last_cell) return {0, 0};
@@ -219,7 +221,8 @@ inline void set_up_finest(const Hierarchy& grid, const std::uint8_t* mask, std::
   }
 }
 
-// ---- coarse levels --------------------------------------------------------------------------------------------------------
+// ---- coarse levels
+// --------------------------------------------------------------------------------------------------------
 
 inline void clear_natural(const Level& level) {
   for (float* array : {level.east, level.south, level.boundary, level.unknown})
@@ -246,7 +249,8 @@ inline void coarsen_finest(const Hierarchy& grid) {
       const int count = u0[x] + u0[x + 1] + u1[x] + u1[x + 1];
       const int touching = (o0[x] != 0) + (o0[x + 1] != 0) + (o1[x] != 0) + (o1[x + 1] != 0);
       const int sum = o0[x] + o0[x + 1] + o1[x] + o1[x + 1];
-      boundary[i] = coarse_conductance(static_cast<float>(sum), static_cast<float>(touching), static_cast<float>(count));
+      boundary[i] =
+          coarse_conductance(static_cast<float>(sum), static_cast<float>(touching), static_cast<float>(count));
       unknown[i] = count > 0 ? 1.0f : 0.0f;
     }
   }

@@ -21,16 +21,17 @@ FF_HD F relax(F inverse_diagonal, F neighbours, F right_side) {
   return inverse_diagonal * (neighbours + right_side);
 }
 
-// The grid as a network of resistors: unknown cells are joined by links, and each is joined to the boundary by a conductance.
-// Four cells make a coarse one. Twice as long and twice as wide, a link of two fine ones in parallel has half their sum.
+// The grid as a network of resistors: unknown cells are joined by links, and each is joined to the boundary by a
+// conductance. Four cells make a coarse one. Twice as long and twice as wide, a link of two fine ones in parallel has
+// half their sum.
 template <class F>
 FF_HD F coarse_link(F first, F second) {
   return 0.5f * (first + second);
 }
 
-// The conductance to the boundary adds up too, but if only some of the four cells touch the boundary, the coarse value lies
-// further in than theirs and a resistance comes on top: 1/4 for a straight wall in the limit, much less for a lone hole. The
-// constants are between the two, chosen for the rate of convergence on walls, holes, combs and speckle.
+// The conductance to the boundary adds up too, but if only some of the four cells touch the boundary, the coarse value
+// lies further in than theirs and a resistance comes on top: 1/4 for a straight wall in the limit, much less for a lone
+// hole. The constants are between the two, chosen for the rate of convergence on walls, holes, combs and speckle.
 FF_HD float coarse_conductance(float sum, float touching, float unknown) {
   const float extra = touching >= unknown ? 0.0f : touching == 2.0f ? 0.15f : 0.06f;
   return sum > 0.0f ? sum / (1.0f + extra * sum) : 0.0f;

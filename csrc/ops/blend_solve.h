@@ -1,7 +1,8 @@
-// Solves for h: conjugate gradients preconditioned by one symmetric multigrid V-cycle (red-black Gauss-Seidel forth and back,
-// piecewise constant transfer). The cycle makes the number of iterations small and independent of the image's size, the
-// conjugate gradients make convergence certain whatever the mask's shape. Tatebe, The multigrid preconditioned conjugate gradient
-// method, 1993; Hestenes and Stiefel, Methods of conjugate gradients for solving linear systems, 1952.
+// Solves for h: conjugate gradients preconditioned by one symmetric multigrid V-cycle (red-black Gauss-Seidel forth and
+// back, piecewise constant transfer). The cycle makes the number of iterations small and independent of the image's
+// size, the conjugate gradients make convergence certain whatever the mask's shape. Tatebe, The multigrid
+// preconditioned conjugate gradient method, 1993; Hestenes and Stiefel, Methods of conjugate gradients for solving
+// linear systems, 1952.
 #pragma once
 
 #include "ops/blend_grid.h"
@@ -49,7 +50,8 @@ FF_INLINE float largest_lane(VecFloat v) {
 
 FF_INLINE VecFloat magnitude(VecFloat v) { return v > 0.0f ? v : -v; }
 
-// ---- one level of the cycle -----------------------------------------------------------------------------------------------
+// ---- one level of the cycle
+// -----------------------------------------------------------------------------------------------
 
 // A level as the row functions see it. On the finest level every link is 1 and known cells are told by a zero diagonal.
 template <bool kFinest>
@@ -65,7 +67,8 @@ struct Sweep {
     const std::int64_t stride = level.shape.stride, here = at(y) + i, left = here - 1 + ((y + c) & 1);
     const float* other = value[1 - c];
     if (kFinest)
-      return (load(other + left) + load(other + left + 1)) + (load(other + here - stride) + load(other + here + stride));
+      return (load(other + left) + load(other + left + 1)) +
+             (load(other + here - stride) + load(other + here + stride));
     float* const* link = level.link;
     if (c == kRed)
       return (load(link[0] + here) * load(other + left) + load(link[1] + here) * load(other + left + 1)) +
@@ -101,8 +104,8 @@ struct Sweep {
     }
   }
 
-  // After a red and a black half sweep from zero the residual is zero on black cells, and on red ones it is what the black
-  // values brought.
+  // After a red and a black half sweep from zero the residual is zero on black cells, and on red ones it is what the
+  // black values brought.
   FF_INLINE VecFloat red_residual(std::int64_t y, std::int64_t i) const {
     return y < level.shape.height ? keep_unknown(at(y) + i, neighbours(kRed, y, i)) : zero();
   }
@@ -177,14 +180,16 @@ inline float cycle(const Hierarchy& grid, const Channel& channel) {
   return finest.ascend(grid.level[1], channel.value[1]);
 }
 
-// ---- conjugate gradients --------------------------------------------------------------------------------------------------
+// ---- conjugate gradients
+// --------------------------------------------------------------------------------------------------
 
 struct Step {
   float curvature;  // direction . A direction
   float largest;    // of |direction|
 };
 
-// direction = value + beta direction, and its image under A. The last half sweep left red cells solved: (A value)_red = side_red.
+// direction = value + beta direction, and its image under A. The last half sweep left red cells solved: (A value)_red =
+// side_red.
 inline Step turn(const Hierarchy& grid, const Channel& channel, float beta, bool first) {
   const Level& level = grid.level[0];
   const Sweep<true> sweep{level, channel.side[0], channel.value[0]};
@@ -234,8 +239,8 @@ inline void clear_values(const Hierarchy& grid, const Channel& channel) {
     for (int c = 0; c < 2; ++c) clear_plane(channel.value[l][c], grid.level[l].shape);
 }
 
-// The steps shrink by a factor that settles at once, so what is left after a step is the rest of a geometric series. That stands
-// for the error itself, in grey levels, where a residual would say little.
+// The steps shrink by a factor that settles at once, so what is left after a step is the rest of a geometric series.
+// That stands for the error itself, in grey levels, where a residual would say little.
 inline void solve(const Hierarchy& grid, const Channel& channel, float tolerance) {
   constexpr int kMaxIterations = 100;
   constexpr float kFirstRate = 0.3f, kBestRate = 0.25f, kWorstRate = 0.8f;

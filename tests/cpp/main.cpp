@@ -1,0 +1,207 @@
+// The ops on every instruction set of this machine, for AddressSanitizer and UBSan to watch. Arrays stand in
+// allocations of exactly their size, so that one element too far is an error. `make sanitize` builds and runs this.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "core/parallel.h"
+#include "registry.h"
+
+#define CHECK(condition)                                                           \
+  do {                                                                             \
+    if (!(condition)) {                                                            \
+      std::fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+      std::exit(1);                                                                \
+    }                                                                              \
+  } while (false)
+
+namespace fastface {
+namespace {
+
+template <class T>
+View<T> view_of(T* data, std::int64_t a, std::int64_t b = 0, std::int64_t c = 0, std::int64_t d = 0) {
+  return {data, {a, b, c, d}};
+}
+
+template <class Op>
+Status run_op(Isa isa, Op& op) {
+  const Entry<Op>& entry = entry_of<Op>(op_table(isa));
+  const std::int64_t bytes = entry.workspace_bytes(op);
+  std::vector<unsigned char> memory(static_cast<std::size_t>(bytes + kWorkspaceAlignment), 0xff);  // NaN all over
+  const auto at = reinterpret_cast<std::uintptr_t>(memory.data());
+  op.workspace = {memory.data() + (kWorkspaceAlignment - at % kWorkspaceAlignment) % kWorkspaceAlignment, bytes};
+  return entry.run(op);
+}
+
+std::mt19937 generator(1);
+
+float uniform(float low, float high) { return std::uniform_real_distribution<float>(low, high)(generator); }
+std::int64_t integer(std::int64_t low, std::int64_t high) {
+  return std::uniform_int_distribution<std::int64_t>(low, high)(generator);
+}
+
+std::vector<float> uniform_floats(std::int64_t count, float low, float high) {
+  std::vector<float> values(static_cast<std::size_t>(count));
+  for (float& v : values) v = uniform(low, high);
+  return values;
+}
+
+void test_parallel() {
+  for (int threads : {1, 2, 3, 8}) {
+    for (std::int64_t count : {0, 1, 2, 7, 1000}) {
+      std::vector<std::atomic<int>> visits(static_cast<std::size_t>(count));
+      parallel_for(count, threads, [&](std::int64_t i) { visits[static_cast<std::size_t>(i)].fetch_add(1); });
+      for (const std::atomic<int>& v : visits) CHECK(v.load() == 1);
+    }
+  }
+  // From several threads at once, and from inside a task.
+  std::atomic<int> total{0};
+  std::vector<std::thread> callers;
+  for (int c = 0; c < 4; ++c)
+    callers.emplace_back([&] {
+      for (int round = 0; round < 200; ++round)
+        parallel_for(5, 2, [&](std::int64_t) { parallel_for(2, 2, [&](std::int64_t) { total.fetch_add(1); }); });
+    });
+  for (std::thread& caller : callers) caller.join();
+  CHECK(total.load() == 4 * 200 * 10);
+}
+
+void test_deform(Isa isa) {
+  for (std::int64_t vertices : {0, 1, 63, 64, 65, 200}) {
+    for (std::int64_t frames : {0, 1, 2, 3, 4, 5}) {
+      const std::int64_t modes = integer(0, 6), blocks = (vertices + kDeformBlock - 1) / kDeformBlock;
+      const std::int64_t cameras = integer(0, 1) == 0 ? 1 : frames;
+      const std::vector<float> neutral = uniform_floats(vertices * 3, -90, 90);
+      const std::vector<float> basis = uniform_floats(blocks * modes * 3 * kDeformBlock, -2, 2);
+      const std::vector<std::uint8_t> moves(static_cast<std::size_t>(blocks * modes), 1);
+      const std::vector<float> coefficients = uniform_floats(frames * modes, -1, 1);
+      const std::vector<float> camera = uniform_floats(cameras * 3, 100, 900);
+      std::vector<float> positions(static_cast<std::size_t>(frames * vertices * 3)), screen(positions.size());
+      Deform op;
+      op.neutral = view_of(neutral.data(), vertices, 3);
+      op.basis.data = basis.data();
+      op.basis.shape[0] = blocks;
+      op.basis.shape[1] = modes;
+      op.moves = view_of(moves.data(), blocks, modes);
+      op.coefficients = view_of(coefficients.data(), frames, modes);
+      op.camera = view_of(camera.data(), cameras, 3);
+      op.positions = view_of(positions.data(), frames, vertices, 3);
+      op.screen = view_of(screen.data(), frames, vertices, 3);
+      op.threads = static_cast<int>(integer(1, 3));
+      CHECK(run_op(isa, op) == Status::kOk);
+      for (std::int64_t at = 0; at < frames * vertices; ++at) {
+        const std::int64_t b = at / vertices, v = at % vertices;
+        for (std::int64_t c = 0; c < 3; ++c) {
+          float wanted = neutral[static_cast<std::size_t>(v * 3 + c)];
+          for (std::int64_t k = 0; k < modes; ++k)
+            wanted += coefficients[static_cast<std::size_t>(b * modes + k)] *
+                      basis[static_cast<std::size_t>(((v / 64 * modes + k) * 3 + c) * 64 + v % 64)];
+          CHECK(std::fabs(positions[static_cast<std::size_t>(at * 3 + c)] - wanted) < 1e-3f);
+        }
+        CHECK(std::isfinite(screen[static_cast<std::size_t>(at * 3)]));
+      }
+    }
+  }
+}
+
+float hostile_coordinate() {
+  constexpr float kOdd[] = {0.0f,
+                            0.5f,
+                            16.5f,
+                            -1e9f,
+                            3e38f,
+                            1e13f,
+                            std::numeric_limits<float>::infinity(),
+                            std::numeric_limits<float>::quiet_NaN()};
+  return integer(0, 9) == 0 ? kOdd[integer(0, 7)] : uniform(-40, 90);
+}
+
+void test_rasterize(Isa isa) {
+  for (int round = 0; round < 60; ++round) {
+    const std::int64_t frames = integer(0, 3), vertices = integer(1, 60), triangles = integer(0, 600);
+    const std::int64_t height = integer(0, 50), width = integer(0, 50);
+    std::vector<float> screen(static_cast<std::size_t>(frames * vertices * 3));
+    for (float& v : screen) v = hostile_coordinate();
+    std::vector<std::int32_t> triangle(static_cast<std::size_t>(triangles * 3));
+    for (std::int32_t& v : triangle) v = static_cast<std::int32_t>(integer(0, vertices - 1));
+    const std::size_t pixels = static_cast<std::size_t>(frames * height * width);
+    std::vector<std::int32_t> id(pixels), again(pixels);
+    std::vector<float> bary(2 * pixels), depth(pixels);
+    Rasterize op;
+    op.screen = view_of<const float>(screen.data(), frames, vertices, 3);
+    op.triangles = view_of<const std::int32_t>(triangle.data(), triangles, 3);
+    op.triangle_id = view_of(id.data(), frames, height, width);
+    op.bary = view_of(bary.data(), frames, height, width, 2);
+    if (round % 2 == 0) op.depth = view_of(depth.data(), frames, height, width);
+    op.cull_backfaces = round % 3 == 0 ? 1 : 0;
+    op.threads = 1;
+    CHECK(run_op(isa, op) == Status::kOk);
+    op.triangle_id.data = again.data();
+    op.threads = 3;
+    CHECK(run_op(isa, op) == Status::kOk);
+    CHECK(id == again);
+    for (std::size_t p = 0; p < pixels; ++p) {
+      CHECK(id[p] >= -1 && id[p] < triangles);
+      CHECK(bary[2 * p] >= 0.0f && bary[2 * p + 1] >= 0.0f && bary[2 * p] + bary[2 * p + 1] <= 1.0001f);
+    }
+    if (triangles > 0 && frames > 0) {
+      triangle[static_cast<std::size_t>(integer(0, triangles * 3 - 1))] =
+          integer(0, 1) == 0 ? -1 : static_cast<std::int32_t>(vertices);
+      CHECK(run_op(isa, op) == Status::kTriangleIndexOutOfRange);
+    }
+  }
+}
+
+void test_blend(Isa isa) {
+  for (int round = 0; round < 80; ++round) {
+    const std::int64_t frames = integer(0, 3), height = integer(0, 45), width = integer(0, 45);
+    const bool one_photo = integer(0, 1) == 0;
+    const std::size_t pixels = static_cast<std::size_t>(frames * height * width);
+    std::vector<std::uint8_t> photo(static_cast<std::size_t>((one_photo ? 1 : frames) * height * width * 3));
+    for (std::uint8_t& v : photo) v = static_cast<std::uint8_t>(integer(0, 255));
+    std::vector<float> source = uniform_floats(static_cast<std::int64_t>(3 * pixels), -50, 300);
+    if (round % 5 == 0)
+      for (std::size_t i = 0; i < source.size(); i += 13) source[i] = hostile_coordinate();
+    std::vector<std::uint8_t> mask(pixels), image(3 * pixels), again(3 * pixels);
+    const std::int64_t density = integer(0, 100);
+    for (std::uint8_t& v : mask) v = integer(0, 99) < density ? static_cast<std::uint8_t>(integer(1, 255)) : 0;
+    std::vector<float> exact(3 * pixels);
+    Blend op;
+    op.photo = view_of<const std::uint8_t>(photo.data(), one_photo ? 1 : frames, height, width, 3);
+    op.source = view_of<const float>(source.data(), frames, height, width, 3);
+    op.mask = view_of<const std::uint8_t>(mask.data(), frames, height, width);
+    op.image = view_of(image.data(), frames, height, width, 3);
+    if (round % 2 == 0) op.exact = view_of(exact.data(), frames, height, width, 3);
+    CHECK(run_op(isa, op) == Status::kOk);
+    op.image.data = again.data();
+    op.threads = 3;
+    CHECK(run_op(isa, op) == Status::kOk);
+    CHECK(image == again);
+    const std::size_t frame = static_cast<std::size_t>(height * width * 3);
+    for (std::size_t p = 0; p < 3 * pixels; ++p)
+      if (mask[p / 3] == 0) CHECK(image[p] == photo[one_photo ? p % frame : p]);
+  }
+}
+
+}  // namespace
+}  // namespace fastface
+
+int main() {
+  using namespace fastface;
+  test_parallel();
+  for (int i = 0; i < kIsaCount; ++i) {
+    const Isa isa = static_cast<Isa>(i);
+    if (!isa_available(isa)) continue;
+    test_deform(isa);
+    test_rasterize(isa);
+    test_blend(isa);
+    std::printf("%s: passed\n", isa_name(isa));
+  }
+  return 0;
+}
