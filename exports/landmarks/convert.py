@@ -105,9 +105,10 @@ def convert(network: Network, tflite: bytes) -> onnx.ModelProto:
     for output, shape in zip(graph.output, network.output_shapes, strict=True):
         set_shape(output, shape)
     del graph.value_info[:]
-    graph.name = network.onnx_name
+    graph.name, graph.doc_string = network.onnx_name, ""
     expand_prelu(graph)
     store_weights_in_half(model)
+    number_names(graph)
     model.doc_string = f"{network.tflite} of MediaPipe's face_landmarker.task, Google, Apache-2.0"
     model.producer_name, model.producer_version = "tf2onnx", tf2onnx.__version__
     keep = [entry for entry in model.opset_import if entry.domain == ""]
@@ -179,6 +180,46 @@ def store_weights_in_half(model: onnx.ModelProto) -> None:
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def in_order_of_use(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Return the nodes, each after those it needs, in an order that the outputs alone decide."""
+    makers = {name: node for node in graph.node for name in node.output}
+    done: dict[int, onnx.NodeProto] = {}
+    waiting = [makers[output.name] for output in reversed(graph.output)]
+    while waiting:
+        node = waiting[-1]
+        needed = [makers[name] for name in node.input if name in makers and id(makers[name]) not in done]
+        if needed:
+            waiting += reversed(needed)
+        else:
+            done.setdefault(id(waiting.pop()), node)
+    return list(done.values())
+
+
+def number_names(graph: onnx.GraphProto) -> None:
+    """Order nodes, weights and attributes, and number the names: runs then give the same file.
+
+    Except for the blendshapes, where tf2onnx merges a few reshapes more or fewer from run to run.
+    """
+    nodes = in_order_of_use(graph)
+    names = {value.name: value.name for value in (*graph.input, *graph.output)}
+    for index, node in enumerate(nodes):
+        node.name, node.doc_string = f"{node.op_type}{index}", ""
+        attributes = sorted(node.attribute, key=lambda attribute: attribute.name)
+        del node.attribute[:]
+        node.attribute.extend(attributes)
+        for sequence in (node.input, node.output):
+            for name in sequence:
+                names.setdefault(name, f"t{len(names)}" if name else "")
+            sequence[:] = [names[name] for name in sequence]
+    order = {name: index for index, name in enumerate(names)}
+    weights = sorted(graph.initializer, key=lambda tensor: order[tensor.name])
+    for tensor in weights:
+        tensor.name = names[tensor.name]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(weights)
 
 
 def trial_inputs(shape: tuple[int, ...]) -> list[NDArray[np.float32]]:
