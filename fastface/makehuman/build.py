@@ -23,13 +23,16 @@ from fastface.morphable import ARKIT_NAMES, MATERIALS, Correspondence, HeadModel
 
 LANDMARKS = Path(__file__).parent.parent / "assets" / "default_landmarks.npz"
 GRAIN_MM = 1.0 / 256.0
-EYE_SCALE = 0.96
+EYE_SCALE = 0.935
 """The helper eyeballs are a little too large for the lids to glide over: a blink is a straight line, the ball is not."""
 SKIN_TONE = (205.0, 168.0, 148.0)
 LIP_TONE = (176.0, 104.0, 98.0)
 MOUTH_TONE = (112.0, 52.0, 49.0)
 THROAT_TONE = (25.0, 8.0, 8.0)
 TONGUE_TONE = (188.0, 108.0, 104.0)
+TONGUE_SCALE = np.array([0.86, 0.50, 1.0])
+TONGUE_SHIFT_MM = np.array([0.0, -45.5, -2.0])
+"""The helper tongue fills the whole mouth; at rest a tongue lies behind and just below the lower teeth's edge."""
 MOUTH_FRONT_MM = 24.0
 MOUTH_DEPTH_MM = 60.0
 
@@ -103,7 +106,9 @@ def build_default(wheel: Path) -> HeadModel:
         neutral -= base.eye_midpoint(neutral)
         parts = assemble(source, base, neutral)
         importance = _importance(parts.vertices, parts.triangles)
-        modes = identity.identity_modes(source, base, neutral, parts.carry, parts.mirror, importance)
+        modes = identity.identity_modes(
+            source, base, parts.carry, parts.vertices, parts.mirror, importance
+        )
         seal = lip_seal(parts.skin, parts.vertices[parts.spans["skin"]])
         vertices = seal(parts.vertices + modes.mean, overlap=1.0)
         vertices = 0.5 * (vertices + vertices[parts.mirror] * [-1.0, 1.0, 1.0])
@@ -151,11 +156,15 @@ def _eye(helper: Floats) -> Part:
 
 
 def _tongue(base: BaseMesh, neutral: Floats) -> tuple[Part, LinearMap]:
-    """The helper tongue, its vertices smoothed by the Catmull-Clark rule, with a groove painted along the middle."""
+    """The helper tongue, laid down and smoothed by the Catmull-Clark rule, with a groove painted along the middle.
+
+    The map carries displacements; positions are scaled and shifted once.
+    """
     quads = base.quads[base.quad_groups == "helper-tongue"]
     fine = refine(quads, np.zeros(len(quads), bool), base.mirror)
     carry = LinearMap.from_rows(fine.rows)
     vertices = carry(neutral)
+    vertices = vertices * TONGUE_SCALE + TONGUE_SHIFT_MM
     polygons = [polygon for polygon in fine.polygons if vertices[polygon].mean(axis=0)[0] < 0.0]
     half = np.array([piece for polygon in polygons for piece in triangulate(polygon, vertices, fine.first_extra)])
     triangles = np.concatenate([half, fine.mirror[half][:, [0, 2, 1]]])

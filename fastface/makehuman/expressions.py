@@ -22,6 +22,7 @@ JAW = ("jawOpen", "jawForward", "jawLeft", "jawRight")
 GAZE_DEG = {"eyeLookUp": (0.0, 16.0), "eyeLookDown": (0.0, -18.0), "eyeLookIn": (-22.0, 0.0), "eyeLookOut": (22.0, 0.0)}
 """Turn of the subject's left eyeball (to +x, to +y) at coefficient 1. The model's eyeball is larger than a real one, so
 that the iris travels as far as a real one's at 30, 22 and 25 degrees."""
+LID_SHARE = {"eyeBlink": 1.0, "eyeLookDown": 0.42}
 LID_MOVERS = ("eyeBlink", "eyeSquint", "eyeWide", "eyeLookDown", "eyeLookUp", "eyeLookIn", "eyeLookOut", "cheekSquint")
 
 
@@ -89,11 +90,12 @@ def _skin_field(
         lower = 0.5 - 0.5 * np.tanh(height / LIP_BLEND_MM)
         field *= (lower if recipe.lip == "lower" else 1.0 - lower)[:, None]
     field += sculpted(recipe.shapes, face.vertices, normals) * _shape_weight(recipe, face, sided)
-    if recipe.seal:
-        field = face.seal(field)
+    if recipe.seal > 0.0:
+        field = recipe.seal * face.seal(field) + (1.0 - recipe.seal) * field
     stem = name.removesuffix("Left")
-    if stem == "eyeBlink":
-        field = face.left_lids.closed(face.vertices, field)
+    if stem in LID_SHARE:
+        upper = face.left_lids.is_upper(face.vertices)
+        field[upper] = face.left_lids.lowered(face.vertices, LID_SHARE[stem])[upper]
     if stem in LID_MOVERS:
         field = face.left_lids.outside(face.vertices, field)
     return field

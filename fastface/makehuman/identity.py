@@ -150,11 +150,13 @@ class Modes:
 
 
 def identity_modes(
-    wheel: MakeHumanWheel, base: BaseMesh, neutral: Floats, carry: LinearMap, mirror: Ints, importance: Floats
+    wheel: MakeHumanWheel, base: BaseMesh, carry: LinearMap, rest: Floats, mirror: Ints, importance: Floats
 ) -> Modes:
-    """Mean and modes on the model's vertices; symmetric and antisymmetric variation is decomposed apart."""
+    """Mean and modes on the model's vertices, which are ``rest (V, 3)`` on the neutral head.
+
+    Symmetric and antisymmetric variation is decomposed apart.
+    """
     names, weights = draw_weights(sliders(wheel))
-    rest = carry(neutral)
     start = wheel_sum(wheel, neutral_targets())
     fields = np.stack([_eyes_fixed(base, wheel.target(name)) for name in names])
     shifted = [*fields, -_eyes_fixed(base, start)]

@@ -9,22 +9,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fastface.makehuman.rims import along, border_edges, halves, interpolation
+from fastface.makehuman.rims import border_edges, halves
 from fastface.makehuman.sources import Floats, Ints
 from fastface.makehuman.topology import Skin
 from fastface.morphable import MATERIALS
 
-CLEARANCE_MM = 0.35
-LAP_MM = 0.25
+CLEARANCE_MM = 0.3
+LAP_MM = 0.5
 """How far the closed upper lid reaches over the rim of the lower."""
-REACH_LEVELS = 9.0
+MARGIN_LEVELS = 3.0
+REACH_LEVELS = 9.5
+BLUR_MM_PER_LEVEL = 0.55
 STEPS = (0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
 class Lids:
-    """The lids of one eye: eyeball, rim vertices from its +x to its -x corner, and the skin that rests on the ball."""
+    """The lids of one eye: eyeball, rim vertices from its +x to its -x corner, and the skin on and behind the ball."""
 
     centre: Floats
     radius_mm: float
@@ -35,8 +38,8 @@ class Lids:
 
     def outside(self, vertices: Floats, displacement: Floats) -> Floats:
         """``displacement (V, 3)`` lengthened outwards until the lids stay clear of the ball all the way from 0 to 1."""
-        moved = np.flatnonzero(np.abs(displacement[self.near]).max(axis=1) > 1e-3)
-        rows = self.near[moved]
+        lid = self.near[self.level[self.near] > 0.0]
+        rows = lid[np.abs(displacement[lid]).max(axis=1) > 1e-3]
         result = displacement.copy()
         least = self.radius_mm + CLEARANCE_MM
         end = vertices[rows] + displacement[rows] - self.centre
@@ -53,30 +56,58 @@ class Lids:
         result[rows] = end + self.centre - vertices[rows]
         return result
 
-    def closed(self, vertices: Floats, displacement: Floats) -> Floats:
-        """A blink whose upper rim comes to lie just over the lower, the rest of the upper lid following."""
-        low = vertices[self.lower] + displacement[self.lower]
-        across = interpolation(-along(vertices[self.upper]), -along(low))
-        target = across @ low
-        out = target - self.centre
-        out /= np.linalg.norm(out, axis=1, keepdims=True)
-        inner = np.ones((len(target), 1))
-        inner[[0, -1]] = 0.0
-        target = target + inner * (2.0 * CLEARANCE_MM * out + [0.0, -LAP_MM, 0.0])
-        lack = target - (vertices[self.upper] + displacement[self.upper])
+    def lowered(self, vertices: Floats, share: float) -> Floats:
+        """Displacements (V, 3) of an upper lid that has gone ``share`` of the way to the lower; 1 is a blink.
+
+        The lid turns with the ball's surface, about the axis through the ball's centre along x. Its margin turns as a
+        whole, far enough for its rim to meet the lower rim at the same x; towards the crease the turn fades out.
+        """
         rows = self.near[self._is_upper(vertices, self.near)]
-        nearest = interpolation(vertices[rows, 0], vertices[self.upper, 0])
-        fade = np.clip(1.0 - (self.level[rows] - 0.5) / (REACH_LEVELS - 1.5), 0.0, 1.0) ** 1.5
-        result = displacement.copy()
-        result[rows] += fade[:, None] * (nearest @ lack)
-        result[self.upper] = displacement[self.upper] + lack
+        fade = np.clip((REACH_LEVELS - self.level[rows]) / (REACH_LEVELS - MARGIN_LEVELS), 0.0, 1.0) ** 1.2
+        angle = share * fade * self._gap(vertices, rows)
+        y, z = (vertices[rows] - self.centre)[:, 1:].T
+        result = np.zeros_like(vertices)
+        result[rows, 1] = np.cos(angle) * y - np.sin(angle) * z - y
+        result[rows, 2] = np.sin(angle) * y + np.cos(angle) * z - z
         return result
 
-    def _is_upper(self, vertices: Floats, rows: Ints) -> np.ndarray:
-        middle = 0.5 * sum(
-            interpolation(vertices[rows, 0], vertices[half, 0]) @ vertices[half, 1] for half in (self.upper, self.lower)
-        )
-        upper: np.ndarray = vertices[rows, 1] > middle
+    def _gap(self, vertices: Floats, rows: Ints) -> Floats:
+        """Angle (radians) between the rims, as seen from the ball's centre, where the vertices ``rows`` stand.
+
+        The profile is a smooth fit along x, 0 at the corners. The further a vertex is from the rim, the more the
+        profile is blurred along x, so that the skin about the corners of the eye shears gently.
+        """
+        right, left = vertices[self.upper[-1], 0], vertices[self.upper[0], 0]
+        grid = np.linspace(right, left, 61)[1:-1]
+        u = (grid - right) / (left - right)
+        arch = np.sqrt(u * (1.0 - u))[:, None] * np.stack([np.ones_like(u), u, u * u, u**3], axis=1)
+        high, low = (self._elevation_at(vertices, rim, grid) for rim in (self.upper, self.lower))
+        fit = arch @ np.linalg.lstsq(arch, high - low + LAP_MM / self.radius_mm, rcond=None)[0]
+        margin = np.linspace(1.0, 12.0, 30)
+        places = np.concatenate([right - margin[::-1], grid, left + margin])
+        profile = np.concatenate([np.zeros(30), np.clip(fit, 0.0, None), np.zeros(30)])
+        spacing = np.gradient(places)
+        width = (0.3 + BLUR_MM_PER_LEVEL * np.clip(self.level[rows] - 1.0, 0.0, None))[:, None]
+        weight = spacing * np.exp(-0.5 * ((vertices[rows, 0][:, None] - places) / width) ** 2)
+        angle: Floats = weight @ profile / (weight.sum(axis=1) + 1e-12)
+        return angle
+
+    def _elevation_at(self, vertices: Floats, rim: Ints, x: Floats) -> Floats:
+        offset = vertices[rim] - self.centre
+        order = np.argsort(vertices[rim, 0])
+        elevation: Floats = np.interp(x, vertices[rim, 0][order], np.arctan2(offset[:, 1], offset[:, 2])[order])
+        return elevation
+
+    def is_upper(self, vertices: Floats) -> NDArray[np.bool_]:
+        """Which vertices (V,) belong to the upper lid."""
+        upper = np.zeros(len(vertices), bool)
+        upper[self.near] = self._is_upper(vertices, self.near)
+        return upper
+
+    def _is_upper(self, vertices: Floats, rows: Ints) -> NDArray[np.bool_]:
+        offset = vertices[rows] - self.centre
+        high, low = (self._elevation_at(vertices, rim, vertices[rows, 0]) for rim in (self.upper, self.lower))
+        upper: NDArray[np.bool_] = np.arctan2(offset[:, 1], offset[:, 2]) > 0.5 * (high + low)
         return upper
 
 
@@ -87,5 +118,5 @@ def lids_of(skin: Skin, vertices: Floats, centre: Floats, radius_mm: float) -> L
     socket = np.flatnonzero(own & (skin.materials == MATERIALS.index("other")))
     lids = np.flatnonzero(own & (skin.materials == MATERIALS.index("eyelids")))
     upper, lower = halves(border_edges(skin.triangles, socket, lids), vertices)
-    near = np.flatnonzero((np.sign(vertices[:, 0]) == side) & (skin.lid_level > 0.0) & (skin.lid_level <= REACH_LEVELS))
+    near = np.flatnonzero((np.sign(vertices[:, 0]) == side) & (skin.lid_level <= REACH_LEVELS))
     return Lids(centre, radius_mm, upper, lower, near, skin.lid_level)

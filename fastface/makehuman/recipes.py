@@ -18,7 +18,7 @@ from fastface.makehuman.sculpt import Bump, Furrow, Shape
 
 @dataclass(frozen=True)
 class Recipe:
-    """Weighted parts, folds on top, and whether closed lips stay closed.
+    """Weighted parts, folds on top, and how far closed lips stay closed (0…1).
 
     ``below``/``above`` limit the older units to the lower or upper lip (blend height in mm and half-width).
     """
@@ -26,12 +26,12 @@ class Recipe:
     face: tuple[tuple[float, str], ...] = ()
     unit: tuple[tuple[float, str], ...] = ()
     shapes: tuple[Shape, ...] = ()
-    seal: bool = False
+    seal: float = 0.0
     lip: str = "both"
 
 
-def _nasolabial(depth_mm: float, width_mm: float = 3.6) -> Furrow:
-    line = ((19.5, -38.0, 21.5), (25.5, -47.0, 21.5), (31.0, -57.0, 19.0), (34.5, -68.0, 15.5), (35.0, -76.0, 13.5))
+def _nasolabial(depth_mm: float, width_mm: float = 4.2) -> Furrow:
+    line = ((20.0, -36.0, 21.5), (25.5, -47.0, 21.5), (31.0, -57.0, 19.0), (34.5, -68.0, 15.5), (35.0, -76.0, 13.5))
     return Furrow(line, depth_mm, width_mm)
 
 
@@ -40,9 +40,9 @@ SMILE = Recipe(
     shapes=(
         Bump((37.0, -33.0, 16.0), (12.0, 10.0, 14.0), (1.2, 3.4, 1.8)),
         Bump((33.0, -20.0, 13.0), (11.0, 6.0, 12.0), (0.3, 1.4, 0.8)),
-        _nasolabial(1.0),
+        _nasolabial(0.9),
     ),
-    seal=True,
+    seal=1.0,
 )
 
 CHEEK_SQUINT = Recipe(
@@ -115,39 +115,39 @@ RECIPES: dict[str, Recipe] = {
     "browDownLeft": BROW_DOWN,
     "browInnerUp": INNER_UP,
     "browOuterUpLeft": OUTER_UP,
-    "cheekPuff": Recipe(face=((1.0, "cheekPuff"),), seal=True),
+    "cheekPuff": Recipe(face=((1.0, "cheekPuff"),), seal=1.0),
     "cheekSquintLeft": CHEEK_SQUINT,
-    "jawForward": Recipe(face=((0.7, "jawForward"),), seal=True),
-    "jawLeft": Recipe(face=((1.0, "jawLeft"),), seal=True),
+    "jawForward": Recipe(face=((0.7, "jawForward"),), seal=1.0),
+    "jawLeft": Recipe(face=((1.0, "jawLeft"),), seal=1.0),
     "mouthDimpleLeft": Recipe(
         face=((0.55, "mouthDimpleLeft"),),
         unit=((0.25, "mouth-retraction"),),
         shapes=(Bump((33.0, -74.0, 15.0), (4.0, 6.0, 8.0), (-0.6, 0.0, -1.6)),),
-        seal=True,
+        seal=1.0,
     ),
     "mouthFrownLeft": Recipe(
         face=((0.75, "mouthFrownLeft"),),
         unit=((0.35, "mouth-depression"),),
         shapes=(Furrow(((29.0, -77.0, 17.0), (30.5, -86.0, 16.0), (30.0, -97.0, 13.0)), 0.9, 3.0),),
-        seal=True,
+        seal=1.0,
     ),
-    "mouthFunnel": Recipe(face=((0.35, "mouthFunnel"),), unit=((0.55, "mouth-protusion"),)),
-    "mouthLeft": Recipe(face=((0.8, "mouthLeft"),), seal=True),
+    "mouthFunnel": Recipe(face=((0.35, "mouthFunnel"),), unit=((0.55, "mouth-protusion"),), seal=0.45),
+    "mouthLeft": Recipe(face=((0.8, "mouthLeft"),), seal=1.0),
     "mouthLowerDownLeft": Recipe(
         face=((0.40, "mouthLowerDownLeft"),), unit=((0.55, "mouth-depression-retraction"),), lip="lower"
     ),
-    "mouthPressLeft": Recipe(face=((0.35, "mouthPressLeft"), (0.2, "mouthRollLower"), (0.2, "mouthRollUpper")), seal=True),
-    "mouthPucker": Recipe(face=((0.3, "mouthPucker"),), unit=((0.7, "mouth-pursing"),), seal=True),
-    "mouthRollLower": Recipe(face=((1.0, "mouthRollLower"),), seal=True),
-    "mouthRollUpper": Recipe(face=((1.0, "mouthRollUpper"),), seal=True),
+    "mouthPressLeft": Recipe(face=((0.35, "mouthPressLeft"), (0.2, "mouthRollLower"), (0.2, "mouthRollUpper")), seal=1.0),
+    "mouthPucker": Recipe(face=((0.3, "mouthPucker"),), unit=((0.7, "mouth-pursing"),), seal=1.0),
+    "mouthRollLower": Recipe(face=((1.0, "mouthRollLower"),), seal=1.0),
+    "mouthRollUpper": Recipe(face=((1.0, "mouthRollUpper"),), seal=1.0),
     "mouthShrugLower": Recipe(
         face=((1.0, "mouthShrugLower"),),
         shapes=(Bump((0.0, -104.0, 24.0), (11.0, 8.0, 14.0), (0.0, 2.6, 0.8)),),
-        seal=True,
+        seal=1.0,
     ),
-    "mouthShrugUpper": Recipe(face=((0.8, "mouthShrugUpper"),), seal=True),
+    "mouthShrugUpper": Recipe(face=((0.8, "mouthShrugUpper"),), seal=1.0),
     "mouthSmileLeft": SMILE,
-    "mouthStretchLeft": Recipe(face=((0.9, "mouthStretchLeft"),), unit=((0.15, "neck-platysma"),), seal=True),
+    "mouthStretchLeft": Recipe(face=((0.9, "mouthStretchLeft"),), unit=((0.15, "neck-platysma"),), seal=1.0),
     "mouthUpperUpLeft": UPPER_UP,
     "noseSneerLeft": NOSE_SNEER,
 }

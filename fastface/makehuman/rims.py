@@ -47,13 +47,6 @@ def interpolation(at: Floats, knots: Floats) -> Floats:
     return reverse
 
 
-def along(path: Floats) -> Floats:
-    """Length along a polyline (n, 3) at each of its points, 0…1."""
-    steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
-    length: Floats = np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum()
-    return length
-
-
 def _walk(beside: dict[int, set[int]], start: int, step: int, end: int) -> Ints:
     path = [start, step]
     while path[-1] != end:

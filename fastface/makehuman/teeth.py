@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastface.makehuman.parts import Part, grid_triangles, merged, with_mirror_image
 from fastface.makehuman.sources import Floats
@@ -87,13 +88,20 @@ FRONT_ROWS = np.array(
         (0.24, 0.25, 1.0),
         (0.03, -0.1, 0.98),
         (0.01, -1.15, 0.97),
-        (0.45, -3.4, 0.78),
+        (0.92, -4.6, 0.7),
     ]
 )
 BACK_ROWS = np.array(
-    [(1.14, -0.5, 0.86), (0.75, 0.45, 0.95), (0.35, 0.55, 1.0), (0.02, -0.7, 0.97), (0.2, -3.4, 0.95), (0.02, -6.4, 0.9)]
+    [
+        (1.14, -0.5, 0.86),
+        (0.75, 0.45, 0.95),
+        (0.35, 0.55, 1.0),
+        (0.03, -0.6, 0.97),
+        (0.22, -3.2, 0.95),
+        (0.05, -6.2, 0.9),
+        (0.95, -7.6, 0.84),
+    ]
 )
-MOLAR_ROWS = BACK_ROWS[:5]
 
 
 def dentition(upper: bool) -> Part:
@@ -138,7 +146,7 @@ class _Curve:
 def _crown(tooth: Tooth, arch: Arch, curve: _Curve, start_mm: float) -> Part:
     front = tooth.kind in ("incisor", "canine")
     columns = {"incisor": FRONT_COLUMNS, "canine": CANINE_COLUMNS}.get(tooth.kind, BACK_COLUMNS)
-    rows = FRONT_ROWS if front else (BACK_ROWS if tooth.kind == "premolar" else MOLAR_ROWS)
+    rows = FRONT_ROWS if front else BACK_ROWS
     u, height = np.meshgrid(columns, rows[:, 0])
     out, width = rows[:, 1][:, None], rows[:, 2][:, None]
     centre = start_mm + 0.5 * tooth.width_mm
@@ -154,7 +162,7 @@ def _crown(tooth: Tooth, arch: Arch, curve: _Curve, start_mm: float) -> Part:
     if arch.crown > 0:
         triangles = triangles[:, [0, 2, 1]]
     triangles = triangles[:, [0, 2, 1]]
-    albedo = _crown_albedo(tooth, u, rows)
+    albedo = _crown_albedo(tooth, u, rows, 1.0 - 0.45 * float(np.clip((centre - 18.0) / 30.0, 0.0, 1.0)))
     materials = np.full(len(triangles), MATERIALS.index("teeth"), np.uint8)
     flat = vertices.reshape(-1, 3)
     return Part(flat, triangles, materials, albedo, np.arange(len(flat)))
@@ -166,9 +174,9 @@ def _edge_profile(kind: str, u: Floats) -> Floats:
     if kind == "incisor":
         profile = np.where(u > 0, 0.13, 0.07) * size**6 + 0.015 * size**2
     elif kind == "canine":
-        profile = np.where(u > 0, 0.24, 0.18) * size**1.4
+        profile = np.where(u > 0, 0.20, 0.15) * size**1.5
     elif kind == "premolar":
-        profile = 0.18 * size**1.5
+        profile = 0.13 * size**1.6
     else:
         profile = 0.10 * np.cos(np.pi * u / 0.55) ** 2 * (size < 0.3) + 0.16 * np.clip(size - 0.6, 0, None) / 0.4
     return np.asarray(profile, np.float64)
@@ -178,14 +186,16 @@ def _face_curvature(kind: str) -> float:
     return {"incisor": 0.55, "canine": 1.3, "premolar": 1.2, "molar": 0.9}[kind]
 
 
-def _crown_albedo(tooth: Tooth, u: Floats, rows: Floats) -> np.ndarray:
+def _crown_albedo(tooth: Tooth, u: Floats, rows: Floats, light: float) -> NDArray[np.uint8]:
+    """Ivory, yellower towards the gum, dark in the gaps and behind; ``light`` dims the teeth deep in the mouth."""
     height = np.broadcast_to(rows[:, 0][:, None], u.shape)
     warm = np.clip(tooth.warmth + 0.75 * np.clip(height - 0.5, 0, 1) ** 1.5, 0.0, 1.0)[..., None]
     colour = (1.0 - warm) * IVORY + warm * CERVICAL
     gap = np.where(np.abs(u) > 0.95, 0.8, 0.0)[..., None]
     colour = (1.0 - gap) * colour + gap * GAP
     behind = np.arange(len(rows)) >= 5
-    colour[behind] *= 0.72
+    colour[behind] *= 0.66
+    colour *= light
     return np.clip(np.rint(colour), 0, 255).astype(np.uint8).reshape(-1, 3)
 
 
