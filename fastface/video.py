@@ -34,14 +34,15 @@ class VideoWriter:
 
     ``.mp4``: H.264, 4:2:0, the index at the front; needs even sides, so an odd side is repeated by one pixel.
     ``.mkv``: FFV1, every pixel as given. ``fps`` may be fractional, it is kept; ``quality`` 0…100 (MP4
-    only, 90 is visually lossless). ``xmp``: the marking of ``provenance.xmp_packet``.
+    only, 90 is visually lossless). ``xmp``: the marking of ``provenance.xmp_packet``. ``threads``: of the
+    encoder itself.
 
     Raises ``BadArgument`` for frames of another size or kind, ``WriteFailed`` when the disk or the encoder
     fails.
     """
 
     def __init__(
-        self, path: str | Path, fps: float, *, xmp: bytes | None = None, quality: int = 85, threads: int = 1
+        self, path: str | Path, fps: float, *, xmp: bytes | None = None, quality: int = 85, threads: int = 2
     ) -> None:
         self.path = Path(path)
         suffix = self.path.suffix.casefold()

@@ -1,5 +1,6 @@
 """The labels' files: what is written is what was meant, whole, and as the schema says."""
 
+# ruff: noqa: PT012 (context managers under test need a block inside pytest.raises)
 from __future__ import annotations
 
 import errno
@@ -43,7 +44,7 @@ def some_labels(affect: Affect, seed: int = 0) -> Labels:
 
 def conforms(value: Any, schema: dict[str, Any], where: str = "labels") -> None:
     """The part of JSON Schema that our schema uses; anything else in it is an error of the test."""
-    kinds = {
+    kinds: dict[str, Any] = {
         "object": dict,
         "array": list,
         "string": str,

@@ -1,5 +1,6 @@
 """The marking of synthetic images: others can read it, and hostile files are read without harm."""
 
+# ruff: noqa: PT017 (what is raised is one of two right outcomes; its text is checked too)
 from __future__ import annotations
 
 import io

@@ -266,6 +266,7 @@ def _do(job: Job, engine: Engine, task: Task, go_on: Callable[[], None] = lambda
                     path_name=job.path_name,
                     quality=job.quality,
                     marked=job.marked,
+                    threads=1,
                     advance=go_on,
                 )
                 outputs.write_record(outputs.sidecar(output), record)
@@ -301,8 +302,8 @@ class _Worker:
     stop: Any
 
 
-def _start_worker(job: Job, stop: Any) -> None:
-    _die_with_parent()
+def _start_worker(job: Job, stop: Any, parent: int) -> None:
+    _die_with_parent(parent)
     import cv2
 
     cv2.setNumThreads(1)
@@ -310,10 +311,12 @@ def _start_worker(job: Job, stop: Any) -> None:
     _Worker.engine = opt.open_engine(job.model, opt.Device(job.device), 1)
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent: int) -> None:
     """A killed run must not leave its processes behind: Linux tells them (prctl 1 is PR_SET_PDEATHSIG)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(1)
 
 
 def _work(task: Task) -> Outcome:
@@ -337,7 +340,7 @@ class _Pool:
         # One thread of linear algebra a process; read when the process starts.
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ.setdefault(name, "1")
-        self._pool = ProcessPoolExecutor(workers, context, _start_worker, (job, self._stop))
+        self._pool = ProcessPoolExecutor(workers, context, _start_worker, (job, self._stop, os.getpid()))
 
     def submit(self, task: Task) -> Future[Outcome]:
         # Processes start inside submit and inherit the mask; a Ctrl-C meanwhile waits for the unblocking.

@@ -46,10 +46,11 @@ def open_engine(model: str, device: Device, threads: int | None) -> Engine:
 def open_face(engine: Engine, source: Path) -> FittedFace:
     """A fit from a photo, or the one kept in a ``.npz``; the latter must belong to the engine's head
     model."""
-    from fastface.engine import FittedFace
     from fastface.errors import BadImage
 
     if source.suffix.casefold() == ".npz":
+        from fastface.engine import FittedFace
+
         return FittedFace.load(source)
     if not source.exists():
         raise BadImage(f"{source}: no such file")

@@ -26,6 +26,7 @@ def write_video(
     path_name: str,
     quality: int,
     marked: bool,
+    threads: int = 2,
     advance: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
     """Render a path into ``output`` and a row of labels a frame beside it; both appear at the end or neither.
@@ -45,7 +46,7 @@ def write_video(
     names: dict[str, Any] = {"image": output.name, "photo": photo, "provenance": marked}
     with (
         LabelTable(sidecar(output, table_suffix())) as table,
-        VideoWriter(output, steps.fps, xmp=xmp, quality=quality) as writer,
+        VideoWriter(output, steps.fps, xmp=xmp, quality=quality, threads=threads) as writer,
     ):
         for index, (affect, frame) in enumerate(zip(steps, engine.stream(face, steps), strict=True)):
             writer.write(frame.image)
