@@ -65,18 +65,24 @@ namespace lanes {
 
 template <int (*Rule)(int), int... I>
 std::integer_sequence<int, Rule(I)...> apply(std::integer_sequence<int, I...>);
-template <int (*Rule)(int)>
-using Pattern = decltype(apply<Rule>(std::make_integer_sequence<int, kLanes>{}));
+template <int N, int (*Rule)(int)>
+using Pattern = decltype(apply<Rule>(std::make_integer_sequence<int, N>{}));
 
-constexpr int N = kLanes;
-
-constexpr int zip_low(int i) { return i / 2 + (i % 2) * N; }
-constexpr int zip_high(int i) { return N / 2 + i / 2 + (i % 2) * N; }
+template <int N>
+constexpr int zip_low(int i) {
+  return i / 2 + (i % 2) * N;
+}
+template <int N>
+constexpr int zip_high(int i) {
+  return N / 2 + i / 2 + (i % 2) * N;
+}
 constexpr int even(int i) { return 2 * i; }
 constexpr int odd(int i) { return 2 * i + 1; }
 
 // Three planes x, y, z against N interleaved triples, which span three vectors 0, 1, 2. Lane i of vector v of the
 // triples is coordinate (v N + i) % 3 of triple (v N + i) / 3.
+constexpr int N = kLanes;
+
 template <int V>
 constexpr int triple_from_xy(int i) {
   const int at = V * N + i;
@@ -98,17 +104,24 @@ constexpr int plane_add_2(int i) {
   return at < 2 * N ? i : N + at - 2 * N;
 }
 
+template <int (*Rule)(int)>
+using Whole = Pattern<N, Rule>;
+
 }  // namespace lanes
 
 // a0 b0 a1 b1 … from a0 a1 … and b0 b1 …
-FF_INLINE void zip(VecFloat a, VecFloat b, VecFloat& low, VecFloat& high) {
-  low = permute(a, b, lanes::Pattern<lanes::zip_low>{});
-  high = permute(a, b, lanes::Pattern<lanes::zip_high>{});
+template <class V>
+FF_INLINE void zip(V a, V b, V& low, V& high) {
+  constexpr int kCount = static_cast<int>(sizeof(V) / sizeof(a[0]));
+  low = permute(a, b, lanes::Pattern<kCount, lanes::zip_low<kCount>>{});
+  high = permute(a, b, lanes::Pattern<kCount, lanes::zip_high<kCount>>{});
 }
 
-FF_INLINE void unzip(VecFloat low, VecFloat high, VecFloat& even, VecFloat& odd) {
-  even = permute(low, high, lanes::Pattern<lanes::even>{});
-  odd = permute(low, high, lanes::Pattern<lanes::odd>{});
+template <class V>
+FF_INLINE void unzip(V low, V high, V& even, V& odd) {
+  constexpr int kCount = static_cast<int>(sizeof(V) / sizeof(low[0]));
+  even = permute(low, high, lanes::Pattern<kCount, lanes::even>{});
+  odd = permute(low, high, lanes::Pattern<kCount, lanes::odd>{});
 }
 
 FF_INLINE void store_triples(float* to, const VecFloat (&plane)[3]) {
@@ -116,17 +129,17 @@ FF_INLINE void store_triples(float* to, const VecFloat (&plane)[3]) {
   const auto part = [&](auto from_xy, auto add_z) {
     return permute(permute(plane[0], plane[1], from_xy), plane[2], add_z);
   };
-  store(to, part(Pattern<triple_from_xy<0>>{}, Pattern<triple_add_z<0>>{}));
-  store(to + N, part(Pattern<triple_from_xy<1>>{}, Pattern<triple_add_z<1>>{}));
-  store(to + 2 * N, part(Pattern<triple_from_xy<2>>{}, Pattern<triple_add_z<2>>{}));
+  store(to, part(Whole<triple_from_xy<0>>{}, Whole<triple_add_z<0>>{}));
+  store(to + N, part(Whole<triple_from_xy<1>>{}, Whole<triple_add_z<1>>{}));
+  store(to + 2 * N, part(Whole<triple_from_xy<2>>{}, Whole<triple_add_z<2>>{}));
 }
 
 FF_INLINE void load_triples(const float* from, VecFloat (&plane)[3]) {
   using namespace lanes;
   const VecFloat v0 = load(from), v1 = load(from + N), v2 = load(from + 2 * N);
-  plane[0] = permute(permute(v0, v1, Pattern<plane_from_01<0>>{}), v2, Pattern<plane_add_2<0>>{});
-  plane[1] = permute(permute(v0, v1, Pattern<plane_from_01<1>>{}), v2, Pattern<plane_add_2<1>>{});
-  plane[2] = permute(permute(v0, v1, Pattern<plane_from_01<2>>{}), v2, Pattern<plane_add_2<2>>{});
+  plane[0] = permute(permute(v0, v1, Whole<plane_from_01<0>>{}), v2, Whole<plane_add_2<0>>{});
+  plane[1] = permute(permute(v0, v1, Whole<plane_from_01<1>>{}), v2, Whole<plane_add_2<1>>{});
+  plane[2] = permute(permute(v0, v1, Whole<plane_from_01<2>>{}), v2, Whole<plane_add_2<2>>{});
 }
 
 // Half precision to single; finite values only where the hardware has no instruction for it.

@@ -84,7 +84,6 @@ Frame frame_at(const Blend& op, const Plan& plan, std::int64_t index) {
 }
 
 // ---- right side
-// -----------------------------------------------------------------------------------------------------------
 
 // Adds up what the known neighbours of the cell at image pixel (row, column) ask for.
 FF_INLINE void gather_boundary(const Frame& frame, std::int64_t row, std::int64_t column, float (&sum)[kChannels],
@@ -132,7 +131,6 @@ float set_up_right_side(const Frame& frame, const Slot& slot) {
 }
 
 // ---- finished rows
-// --------------------------------------------------------------------------------------------------------
 
 // Lays the three channels of a solved row out as source is: interleaved.
 void interleave_row(const Slot& slot, std::int64_t y, float* row) {
@@ -190,7 +188,6 @@ void copy_photo(const Frame& frame) {
 }
 
 // ---- frames
-// ---------------------------------------------------------------------------------------------------------------
 
 void blend_frame(const Frame& frame, unsigned char* workspace, int threads) {
   const Plan& plan = *frame.plan;

@@ -145,7 +145,6 @@ inline Box find_box(const std::uint8_t* mask, std::int64_t height, std::int64_t 
 }
 
 // ---- finest level
-// ---------------------------------------------------------------------------------------------------------
 
 inline Span span_of(std::int64_t first_cell, std::int64_t last_cell) {
   if (first_cell > last_cell) return {0, 0};
@@ -222,7 +221,6 @@ inline void set_up_finest(const Hierarchy& grid, const std::uint8_t* mask, std::
 }
 
 // ---- coarse levels
-// --------------------------------------------------------------------------------------------------------
 
 inline void clear_natural(const Level& level) {
   for (float* array : {level.east, level.south, level.boundary, level.unknown})

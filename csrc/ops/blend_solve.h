@@ -51,7 +51,6 @@ FF_INLINE float largest_lane(VecFloat v) {
 FF_INLINE VecFloat magnitude(VecFloat v) { return v > 0.0f ? v : -v; }
 
 // ---- one level of the cycle
-// -----------------------------------------------------------------------------------------------
 
 // A level as the row functions see it. On the finest level every link is 1 and known cells are told by a zero diagonal.
 template <bool kFinest>
@@ -181,7 +180,6 @@ inline float cycle(const Hierarchy& grid, const Channel& channel) {
 }
 
 // ---- conjugate gradients
-// --------------------------------------------------------------------------------------------------
 
 struct Step {
   float curvature;  // direction . A direction

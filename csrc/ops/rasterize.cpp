@@ -1,10 +1,9 @@
-// Schedule: snap all vertices, set up triangles in chunks (culled ones leave no trace), then bands of rows, each of
-// which runs through the surviving triangles in index order. Depth and the winner's set-up slot are kept per pixel;
-// barycentrics are worked out once per visible pixel at the end. Frames of a batch go to different threads, a single
-// frame's bands do. Compiled without contraction to FMA, so that depth comparisons come out alike everywhere.
+// Schedule: snap all vertices, set up triangles in chunks, draw the surviving ones in index order. One thread draws
+// each chunk while its set-up is in the first-level cache; several threads set up all chunks first and then draw bands
+// of rows, each going through all chunks. Frames of a batch go to different threads. Compiled without contraction to
+// FMA, so that depth comparisons come out alike everywhere.
 #include "ops/rasterize.h"
 
-#include <cmath>
 #include <cstring>
 
 #include "core/parallel.h"
@@ -18,53 +17,53 @@ namespace {
 
 __extension__ typedef __int128 Int128;
 
-constexpr std::int64_t kChunk = 256;  // triangles set up together
-constexpr std::int32_t kSmallExtent =
-    64 * kSubpixels;                              // edge functions of smaller triangles fit 32 bits, overshoot included
-constexpr double kSnapLimit = 536870912.0;        // 2^29 subpixels: differences fit 32 bits, edge functions 64
-constexpr double kHugeLimit = 281474976710656.0;  // 2^48 subpixels: edge functions fit 128 bits
-constexpr std::int64_t kBandRows = 32;
-constexpr int kSpan = 8;  // pixels tested together
+constexpr std::int64_t kChunk = 256;                    // triangles set up together
+constexpr std::int32_t kSmallExtent = 64 * kSubpixels;  // edge functions of smaller triangles fit 32 bits
+constexpr double kSnapLimit = 536870912.0;              // 2^29 subpixels: differences fit 32 bits, edge functions 64
+constexpr double kHugeLimit = 281474976710656.0;        // 2^48 subpixels: edge functions fit 128 bits
+constexpr std::int64_t kBandsPerThread = 3;             // enough for a face in the middle to be shared out
+constexpr int kSpan = 8;                                // pixels tested together
 
 enum : std::int32_t { kSnapped = 0, kHuge = 1, kRejected = 2 };
 
-struct Vertex {
+struct alignas(16) Vertex {
   std::int32_t x, y;  // subpixels
   float z;
   std::int32_t state;
 };
 
-// A triangle that survived culling; one cache line.
-struct alignas(64) Setup {
-  std::int16_t x0, y0, x1, y1;      // covered box, clipped to the image, inclusive
-  std::int32_t e1, e2;              // edge functions of vertices 1 and 2 at the centre of (x0, y0)
-  std::int32_t dx1, dy1, dx2, dy2;  // and their steps per pixel
-  std::int32_t inside0;             // doubled area plus the bias of edge 0
-  std::int32_t bias1, bias2;
-  float z0, dz1, dz2;
-  float inverse_area;
-  std::int32_t triangle;  // ~index for triangles too large for 32 bits, which keep only the box here
-};
-static_assert(sizeof(Setup) == 64, "one cache line");
+enum : std::int32_t { kDrop = 0, kKeepSmall = 1, kKeepLarge = 2 };
 
-struct Slot {            // everything one frame in flight needs
-  Vertex* vertices;      // (V,)
-  Setup* setups;         // (chunks, kChunk)
-  std::int32_t* counts;  // (chunks,)
-  float* depth;          // (H, W), when the caller wants none
+// The set-up of a chunk's triangles, field by field so that it is computed by whole vectors, culled triangles included.
+// Of triangles too large for 32 bits only the box is right.
+struct Setup {
+  std::int32_t x0[kChunk], y0[kChunk], x1[kChunk], y1[kChunk];      // covered box, clipped to the image, inclusive
+  std::int32_t e1[kChunk], e2[kChunk];                              // edge functions of vertices 1 and 2 at (x0, y0)
+  std::int32_t dx1[kChunk], dy1[kChunk], dx2[kChunk], dy2[kChunk];  // and their steps per pixel
+  std::int32_t inside0[kChunk];                                     // doubled area plus the bias of edge 0
+  std::int32_t bias1[kChunk], bias2[kChunk];
+  float z0[kChunk], dz1[kChunk], dz2[kChunk], inverse_area[kChunk];
+  std::int32_t keep[kChunk];
+  std::int32_t order[kChunk];  // the triangles to draw, by number within the chunk
+  std::int32_t count;
+  std::int32_t top, bottom;  // rows they span
+};
+
+struct Slot {        // everything one frame in flight needs
+  Vertex* vertices;  // (V,)
+  Setup* setups;     // (chunks,), or one where chunks are drawn at once
+  float* depth;      // (H, W), when the caller wants none
 };
 
 struct Plan {
   std::int64_t frames, vertices, triangles, height, width, chunks, slots;
-  Slot slot;
   std::int64_t slot_bytes;
 };
 
 Slot take_slot(const Rasterize& op, const Plan& plan, Arena& arena) {
   Slot slot;
   slot.vertices = arena.take<Vertex>(plan.vertices);
-  slot.setups = arena.take<Setup>(plan.chunks * kChunk);
-  slot.counts = arena.take<std::int32_t>(plan.chunks);
+  slot.setups = arena.take<Setup>(op.threads > 1 ? plan.chunks : 1);
   slot.depth = op.depth.data != nullptr ? nullptr : arena.take<float>(plan.height * plan.width);
   return slot;
 }
@@ -97,21 +96,19 @@ struct Frame {
 };
 
 // ---- set-up
-// ---------------------------------------------------------------------------------------------------------------
 
 void snap_vertices(const Frame& frame, std::int64_t begin, std::int64_t end) {
+  constexpr float kNear = static_cast<float>(kSnapLimit), kFar = static_cast<float>(kHugeLimit);
   for (std::int64_t v = begin; v < end; ++v) {
     const float* p = frame.screen + v * 3;
     const float x = p[0] * static_cast<float>(kSubpixels), y = p[1] * static_cast<float>(kSubpixels), z = p[2];
-    const float limit = static_cast<float>(kSnapLimit);
-    const bool near = (__builtin_fabsf(x) <= limit) & (__builtin_fabsf(y) <= limit);
-    const bool finite = (__builtin_fabsf(x) <= static_cast<float>(kHugeLimit)) &
-                        (__builtin_fabsf(y) <= static_cast<float>(kHugeLimit)) & (z > 0.0f) & (z <= __FLT_MAX__);
+    const bool near = (__builtin_fabsf(x) <= kNear) & (__builtin_fabsf(y) <= kNear);
+    const bool far = (__builtin_fabsf(x) <= kFar) & (__builtin_fabsf(y) <= kFar) & (z > 0.0f) & (z <= __FLT_MAX__);
     Vertex& out = frame.slot.vertices[v];
     out.x = static_cast<std::int32_t>(__builtin_rintf(near ? x : 0.0f));
     out.y = static_cast<std::int32_t>(__builtin_rintf(near ? y : 0.0f));
     out.z = z;
-    out.state = finite ? (near ? kSnapped : kHuge) : kRejected;
+    out.state = far ? (near ? kSnapped : kHuge) : kRejected;
   }
 }
 
@@ -140,7 +137,7 @@ Wide<I> set_up_wide(const Frame& frame, std::int64_t triangle) {
     wide.y[i] = snap_wide<I>(p[1]);
     z[i] = p[2];
   }
-  const I area = (wide.x[1] - wide.x[0]) * (wide.y[2] - wide.y[0]) - (wide.x[2] - wide.x[0]) * (wide.y[1] - wide.y[0]);
+  const I area = doubled_area(wide.x[0], wide.y[0], wide.x[1], wide.y[1], wide.x[2], wide.y[2]);
   const I sign = area > 0 ? 1 : -1;
   for (int i = 0; i < 3; ++i) {
     const int from = (i + 1) % 3, to = (i + 2) % 3;
@@ -156,50 +153,6 @@ Wide<I> set_up_wide(const Frame& frame, std::int64_t triangle) {
 }
 
 template <class I>
-bool box_of(const Frame& frame, const Wide<I>& wide, Setup& setup) {
-  I low_x = wide.x[0], high_x = wide.x[0], low_y = wide.y[0], high_y = wide.y[0];
-  for (int i = 1; i < 3; ++i) {
-    low_x = wide.x[i] < low_x ? wide.x[i] : low_x;
-    high_x = wide.x[i] > high_x ? wide.x[i] : high_x;
-    low_y = wide.y[i] < low_y ? wide.y[i] : low_y;
-    high_y = wide.y[i] > high_y ? wide.y[i] : high_y;
-  }
-  const I right = frame.plan->width - 1, bottom = frame.plan->height - 1;
-  I x0 = first_centre(low_x), x1 = last_centre(high_x), y0 = first_centre(low_y), y1 = last_centre(high_y);
-  x0 = x0 < 0 ? 0 : x0;
-  y0 = y0 < 0 ? 0 : y0;
-  x1 = x1 > right ? right : x1;
-  y1 = y1 > bottom ? bottom : y1;
-  if (x0 > x1 || y0 > y1) return false;
-  setup.x0 = static_cast<std::int16_t>(x0);
-  setup.y0 = static_cast<std::int16_t>(y0);
-  setup.x1 = static_cast<std::int16_t>(x1);
-  setup.y1 = static_cast<std::int16_t>(y1);
-  return true;
-}
-
-// Whether two corners or more are too far for 64-bit edge functions is a property of the triangle, not of the pixel.
-bool is_huge(const Frame& frame, std::int64_t triangle) {
-  for (int i = 0; i < 3; ++i)
-    if (frame.slot.vertices[frame.triangles[triangle * 3 + i]].state == kHuge) return true;
-  return false;
-}
-
-template <class I>
-bool set_up_large_as(const Frame& frame, std::int64_t triangle, Setup& setup) {
-  const Wide<I> wide = set_up_wide<I>(frame, triangle);
-  setup.triangle = ~static_cast<std::int32_t>(triangle);
-  return wide.visible && box_of(frame, wide, setup);
-}
-
-bool set_up_large(const Frame& frame, std::int64_t triangle, Setup& setup) {
-  return is_huge(frame, triangle) ? set_up_large_as<Int128>(frame, triangle, setup)
-                                  : set_up_large_as<std::int64_t>(frame, triangle, setup);
-}
-
-enum : std::int32_t { kDrop = 0, kKeepSmall = 1, kKeepLarge = 2 };
-
-template <class I>
 FF_INLINE I smallest(I a, I b, I c) {
   const I ab = a < b ? a : b;
   return ab < c ? ab : c;
@@ -210,115 +163,128 @@ FF_INLINE I largest(I a, I b, I c) {
   return ab > c ? ab : c;
 }
 
-// Corners of a chunk's triangles, coordinate by coordinate, and what becomes of each.
-struct Corners {
-  alignas(64) std::int32_t x[3][kChunk], y[3][kChunk];
-  alignas(64) float z[3][kChunk];
-  alignas(64) std::int32_t state[kChunk], keep[kChunk], area[kChunk];
-  alignas(64) std::int32_t x0[kChunk], y0[kChunk], x1[kChunk], y1[kChunk];
-};
-
-bool gather_corners(const Frame& frame, std::int64_t first, std::int64_t count, Corners& c) {
-  const std::uint32_t vertices = static_cast<std::uint32_t>(frame.plan->vertices);
-  std::uint32_t bad = 0;
-  for (std::int64_t t = 0; t < count; ++t) {
-    const std::int32_t* index = frame.triangles + (first + t) * 3;
-    std::int32_t state = 0;
-    for (int i = 0; i < 3; ++i) {
-      const std::uint32_t v = static_cast<std::uint32_t>(index[i]);
-      bad |= v >= vertices ? 1u : 0u;
-      const Vertex& vertex = frame.slot.vertices[v < vertices ? v : 0];
-      c.x[i][t] = vertex.x;
-      c.y[i][t] = vertex.y;
-      c.z[i][t] = vertex.z;
-      state |= vertex.state;
-    }
-    c.state[t] = state;
-  }
-  return bad == 0;
+// The first and last pixel of [0, size) with its centre in [low, high]; first > last where there is none.
+template <class I>
+FF_INLINE std::int32_t clip_first(I low, I size) {
+  const I first = first_centre(low);
+  return static_cast<std::int32_t>(first < 0 ? I{} : first < size ? first : size);
+}
+template <class I>
+FF_INLINE std::int32_t clip_last(I high, I size) {
+  const I last = last_centre(high);
+  return static_cast<std::int32_t>(last < 0 ? I{} - 1 : last < size ? last : size - 1);
 }
 
-void classify(const Frame& frame, std::int64_t count, Corners& c) {
-  const std::int32_t right = static_cast<std::int32_t>(frame.plan->width) - 1;
-  const std::int32_t bottom = static_cast<std::int32_t>(frame.plan->height) - 1;
-  const std::int32_t cull = frame.cull ? 1 : 0;
+bool indices_valid(const std::int32_t* index, std::int64_t count, std::int64_t vertices) {
+  std::uint32_t top = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::uint32_t v = static_cast<std::uint32_t>(index[i]);
+    top = v > top ? v : top;
+  }
+  return count == 0 || top < static_cast<std::uint64_t>(vertices);
+}
+
+// Unsigned inside: products wrap for large and rejected triangles, which do not use them.
+void set_up_small(const Frame& frame, std::int64_t count, const Vertex* FF_RESTRICT a, const Vertex* FF_RESTRICT b,
+                  const Vertex* FF_RESTRICT c, Setup& FF_RESTRICT s) {
+  using U = std::uint32_t;
+  using S = std::int32_t;
+  const S width = static_cast<S>(frame.plan->width), height = static_cast<S>(frame.plan->height);
+  const S cull = frame.cull ? 1 : 0;
+  const auto bias = [](const Edge<U>& e) {
+    return edge_bias(Edge<S>{static_cast<S>(e.per_x), static_cast<S>(e.per_y)});
+  };
 #pragma GCC ivdep
   for (std::int64_t t = 0; t < count; ++t) {
-    const std::int32_t low_x = smallest(c.x[0][t], c.x[1][t], c.x[2][t]);
-    const std::int32_t high_x = largest(c.x[0][t], c.x[1][t], c.x[2][t]);
-    const std::int32_t low_y = smallest(c.y[0][t], c.y[1][t], c.y[2][t]);
-    const std::int32_t high_y = largest(c.y[0][t], c.y[1][t], c.y[2][t]);
-    const std::int32_t x0 = largest(first_centre(low_x), 0, 0), y0 = largest(first_centre(low_y), 0, 0);
-    const std::int32_t x1 = smallest(last_centre(high_x), right, right);
-    const std::int32_t y1 = smallest(last_centre(high_y), bottom, bottom);
-    const std::int32_t large = ((high_x - low_x) > kSmallExtent) | ((high_y - low_y) > kSmallExtent);
-    // Unsigned, since it may wrap for the large, whose area is not used.
-    const std::uint32_t ux = static_cast<std::uint32_t>(c.x[1][t] - c.x[0][t]),
-                        uy = static_cast<std::uint32_t>(c.y[1][t] - c.y[0][t]);
-    const std::uint32_t vx = static_cast<std::uint32_t>(c.x[2][t] - c.x[0][t]),
-                        vy = static_cast<std::uint32_t>(c.y[2][t] - c.y[0][t]);
-    const std::int32_t area = static_cast<std::int32_t>(ux * vy - vx * uy);
-    const std::int32_t box = (x0 <= x1) & (y0 <= y1);
-    const std::int32_t small = box & (area != 0) & (1 ^ (cull & (area > 0)));
-    const std::int32_t snapped = c.state[t] == kSnapped, huge = c.state[t] == kHuge;
-    c.area[t] = area;
-    c.x0[t] = x0;
-    c.y0[t] = y0;
-    c.x1[t] = x1;
-    c.y1[t] = y1;
-    c.keep[t] = (snapped & (1 ^ large) & small) | (((snapped & large & box) | huge) << 1);
+    const S low_x = smallest(a[t].x, b[t].x, c[t].x), high_x = largest(a[t].x, b[t].x, c[t].x);
+    const S low_y = smallest(a[t].y, b[t].y, c[t].y), high_y = largest(a[t].y, b[t].y, c[t].y);
+    const S x0 = clip_first(low_x, width), x1 = clip_last(high_x, width);
+    const S y0 = clip_first(low_y, height), y1 = clip_last(high_y, height);
+    const U ax = static_cast<U>(a[t].x), bx = static_cast<U>(b[t].x), cx = static_cast<U>(c[t].x);
+    const U ay = static_cast<U>(a[t].y), by = static_cast<U>(b[t].y), cy = static_cast<U>(c[t].y);
+    const S area = static_cast<S>(doubled_area(ax, ay, bx, by, cx, cy));
+    const U sign = area > 0 ? 1u : ~0u;
+    const Edge<U> edge0 = edge_between(bx, by, cx, cy, sign);
+    const Edge<U> edge1 = edge_between(cx, cy, ax, ay, sign);
+    const Edge<U> edge2 = edge_between(ax, ay, bx, by, sign);
+    const U px = centre(static_cast<U>(x0)), py = centre(static_cast<U>(y0));
+    const S doubled = static_cast<S>(static_cast<U>(area) * sign);
+    s.x0[t] = x0;
+    s.y0[t] = y0;
+    s.x1[t] = x1;
+    s.y1[t] = y1;
+    s.e1[t] = static_cast<S>(edge_at(edge1, cx, cy, px, py));
+    s.e2[t] = static_cast<S>(edge_at(edge2, ax, ay, px, py));
+    s.dx1[t] = static_cast<S>(edge1.per_x * kSubpixels);
+    s.dy1[t] = static_cast<S>(edge1.per_y * kSubpixels);
+    s.dx2[t] = static_cast<S>(edge2.per_x * kSubpixels);
+    s.dy2[t] = static_cast<S>(edge2.per_y * kSubpixels);
+    s.inside0[t] = static_cast<S>(static_cast<U>(doubled) + static_cast<U>(bias(edge0)));
+    s.bias1[t] = bias(edge1);
+    s.bias2[t] = bias(edge2);
+    s.z0[t] = a[t].z;
+    s.dz1[t] = b[t].z - a[t].z;
+    s.dz2[t] = c[t].z - a[t].z;
+    s.inverse_area[t] = 1.0f / static_cast<float>(doubled);
+    const S state = a[t].state | b[t].state | c[t].state;
+    const S large = ((high_x - low_x) > kSmallExtent) | ((high_y - low_y) > kSmallExtent);
+    const S box = (x0 <= x1) & (y0 <= y1);
+    const S visible = box & (area != 0) & (1 ^ (cull & (area > 0)));
+    const S snapped = state == kSnapped, huge = state == kHuge;
+    s.keep[t] = (snapped & (1 ^ large) & visible) | (((snapped & large & box) | huge) << 1);
   }
 }
 
-FF_INLINE void fill_small(const Corners& c, std::int64_t t, std::int64_t triangle, Setup& s) {
-  const std::int32_t area = c.area[t], sign = area > 0 ? 1 : -1;
-  const std::int32_t x[3] = {c.x[0][t], c.x[1][t], c.x[2][t]}, y[3] = {c.y[0][t], c.y[1][t], c.y[2][t]};
-  const Edge<std::int32_t> edge0 = edge_between(x[1], y[1], x[2], y[2], sign);
-  const Edge<std::int32_t> edge1 = edge_between(x[2], y[2], x[0], y[0], sign);
-  const Edge<std::int32_t> edge2 = edge_between(x[0], y[0], x[1], y[1], sign);
-  const std::int32_t px = centre(c.x0[t]), py = centre(c.y0[t]);
-  s.x0 = static_cast<std::int16_t>(c.x0[t]);
-  s.y0 = static_cast<std::int16_t>(c.y0[t]);
-  s.x1 = static_cast<std::int16_t>(c.x1[t]);
-  s.y1 = static_cast<std::int16_t>(c.y1[t]);
-  s.e1 = edge_at(edge1, x[2], y[2], px, py);
-  s.e2 = edge_at(edge2, x[0], y[0], px, py);
-  s.dx1 = edge1.per_x * kSubpixels;
-  s.dy1 = edge1.per_y * kSubpixels;
-  s.dx2 = edge2.per_x * kSubpixels;
-  s.dy2 = edge2.per_y * kSubpixels;
-  s.inside0 = area * sign + edge_bias(edge0);
-  s.bias1 = edge_bias(edge1);
-  s.bias2 = edge_bias(edge2);
-  s.z0 = c.z[0][t];
-  s.dz1 = c.z[1][t] - c.z[0][t];
-  s.dz2 = c.z[2][t] - c.z[0][t];
-  s.inverse_area = 1.0f / static_cast<float>(area * sign);
-  s.triangle = static_cast<std::int32_t>(triangle);
+bool is_huge(const Frame& frame, std::int64_t triangle) {
+  for (int i = 0; i < 3; ++i)
+    if (frame.slot.vertices[frame.triangles[triangle * 3 + i]].state == kHuge) return true;
+  return false;
 }
 
-bool set_up_chunk(const Frame& frame, std::int64_t chunk) {
-  Corners corners;
+template <class I>
+bool set_up_box(const Frame& frame, std::int64_t triangle, Setup& s, std::int64_t t) {
+  const Wide<I> wide = set_up_wide<I>(frame, triangle);
+  const I width = frame.plan->width, height = frame.plan->height;
+  s.x0[t] = clip_first<I>(smallest(wide.x[0], wide.x[1], wide.x[2]), width);
+  s.x1[t] = clip_last<I>(largest(wide.x[0], wide.x[1], wide.x[2]), width);
+  s.y0[t] = clip_first<I>(smallest(wide.y[0], wide.y[1], wide.y[2]), height);
+  s.y1[t] = clip_last<I>(largest(wide.y[0], wide.y[1], wide.y[2]), height);
+  return wide.visible && s.x0[t] <= s.x1[t] && s.y0[t] <= s.y1[t];
+}
+
+// False when an index is out of range.
+bool set_up_chunk(const Frame& frame, std::int64_t chunk, Setup& s) {
   const std::int64_t first = chunk * kChunk;
   const std::int64_t count = frame.plan->triangles - first < kChunk ? frame.plan->triangles - first : kChunk;
-  frame.slot.counts[chunk] = 0;
-  if (!gather_corners(frame, first, count, corners)) return false;
-  classify(frame, count, corners);
-  Setup* out = frame.slot.setups + chunk * kChunk;
+  const std::int32_t* index = frame.triangles + first * 3;
+  s.count = 0;
+  if (!indices_valid(index, count * 3, frame.plan->vertices)) return false;
+  Vertex corner[3][kChunk];
+  for (std::int64_t t = 0; t < count; ++t)
+    for (int i = 0; i < 3; ++i) corner[i][t] = frame.slot.vertices[index[3 * t + i]];
+  set_up_small(frame, count, corner[0], corner[1], corner[2], s);
+  std::int32_t kept = 0, top = INT32_MAX, bottom = -1;
   for (std::int64_t t = 0; t < count; ++t) {
-    if (corners.keep[t] == kDrop) continue;
-    if (corners.keep[t] == kKeepSmall) {
-      fill_small(corners, t, first + t, *out++);
-    } else if (set_up_large(frame, first + t, *out)) {
-      ++out;
+    if (s.keep[t] == kKeepLarge) {
+      const bool visible = is_huge(frame, first + t) ? set_up_box<Int128>(frame, first + t, s, t)
+                                                     : set_up_box<std::int64_t>(frame, first + t, s, t);
+      s.keep[t] = visible ? kKeepLarge : kDrop;
     }
+    s.order[kept] = static_cast<std::int32_t>(t);
+    // Without a branch, which would be mispredicted every other time.
+    const std::int32_t drawn = s.keep[t] != kDrop, dropped = drawn - 1;
+    const std::int32_t y0 = s.y0[t] | (dropped & INT32_MAX), y1 = s.y1[t] | dropped;
+    kept += drawn;
+    top = y0 < top ? y0 : top;
+    bottom = y1 > bottom ? y1 : bottom;
   }
-  frame.slot.counts[chunk] = static_cast<std::int32_t>(out - (frame.slot.setups + chunk * kChunk));
+  s.count = kept;
+  s.top = top;
+  s.bottom = bottom;
   return true;
 }
 
 // ---- coverage
-// -------------------------------------------------------------------------------------------------------------
 
 template <int N>
 FF_INLINE Vec<std::int32_t, N> ramp() {
@@ -327,13 +293,28 @@ FF_INLINE Vec<std::int32_t, N> ramp() {
   return lane;
 }
 
+// Where `covered` and nearer than what is there: depth, index and, interleaved, barycentrics.
 template <int N>
-FF_INLINE void write_nearer(std::int32_t* id, float* depth, std::int32_t slot, Vec<std::int32_t, N> covered,
-                            Vec<float, N> z) {
+FF_INLINE void write_nearer(const Frame& frame, std::int64_t pixel, std::int32_t triangle, Vec<std::int32_t, N> covered,
+                            Vec<float, N> z, Vec<float, N> b1, Vec<float, N> b2) {
+  float* depth = frame.depth + pixel;
   const Vec<float, N> held = load<N>(depth);
   const Vec<std::int32_t, N> wins = covered & (z < held);
   store<N>(depth, wins ? z : held);
-  store<N>(id, wins ? splat<Vec<std::int32_t, N>>(slot) : load<N>(id));
+  std::int32_t* id = frame.id + pixel;
+  store<N>(id, wins ? splat<Vec<std::int32_t, N>>(triangle) : load<N>(id));
+  float* bary = frame.bary + 2 * pixel;
+  if constexpr (N == 1) {
+    bary[0] = wins[0] != 0 ? b1[0] : bary[0];
+    bary[1] = wins[0] != 0 ? b2[0] : bary[1];
+  } else {
+    Vec<float, N> low, high;
+    Vec<std::int32_t, N> low_wins, high_wins;
+    zip(b1, b2, low, high);
+    zip(wins, wins, low_wins, high_wins);
+    store<N>(bary, low_wins ? low : load<N>(bary));
+    store<N>(bary + N, high_wins ? high : load<N>(bary + N));
+  }
 }
 
 // Spans start early rather than run over the end of a row: a pixel that is tested twice changes nothing.
@@ -343,49 +324,53 @@ FF_INLINE std::int64_t span_start(std::int64_t x, std::int64_t width) {
 }
 
 template <int N>
-FF_INLINE void draw_small(const Frame& frame, const Setup& s, std::int32_t slot, std::int64_t row0, std::int64_t row1) {
+FF_INLINE void draw_small(const Frame& frame, const Setup& s, std::int64_t t, std::int32_t triangle, std::int64_t row0,
+                          std::int64_t row1) {
   using Int = Vec<std::int32_t, N>;
   using Float = Vec<float, N>;
   const std::int64_t width = frame.plan->width;
-  for (std::int64_t x = s.x0; x <= s.x1; x += N) {
+  const std::int32_t bias1 = s.bias1[t], bias2 = s.bias2[t], inside0 = s.inside0[t], dy1 = s.dy1[t], dy2 = s.dy2[t];
+  const float inverse_area = s.inverse_area[t], z0 = s.z0[t], dz1 = s.dz1[t], dz2 = s.dz2[t];
+  for (std::int64_t x = s.x0[t]; x <= s.x1[t]; x += N) {
     const std::int64_t start = span_start<N>(x, width);
-    const std::int32_t right = static_cast<std::int32_t>(start - s.x0), down = static_cast<std::int32_t>(row0 - s.y0);
-    Int e1 = ramp<N>() * s.dx1 + (s.e1 + right * s.dx1 + down * s.dy1);
-    Int e2 = ramp<N>() * s.dx2 + (s.e2 + right * s.dx2 + down * s.dy2);
-    std::int32_t* id = frame.id + row0 * width + start;
-    float* depth = frame.depth + row0 * width + start;
+    const std::int32_t right = static_cast<std::int32_t>(start - s.x0[t]);
+    const std::int32_t down = static_cast<std::int32_t>(row0 - s.y0[t]);
+    Int e1 = ramp<N>() * s.dx1[t] + (s.e1[t] + right * s.dx1[t] + down * dy1);
+    Int e2 = ramp<N>() * s.dx2[t] + (s.e2[t] + right * s.dx2[t] + down * dy2);
+    std::int64_t pixel = row0 * width + start;
     for (std::int64_t row = row0; row <= row1; ++row) {
-      const Int covered = ((e1 + s.bias1) | (e2 + s.bias2) | (s.inside0 - e1 - e2)) >= 0;
-      const Float b1 = __builtin_convertvector(e1, Float) * s.inverse_area;
-      const Float b2 = __builtin_convertvector(e2, Float) * s.inverse_area;
-      write_nearer<N>(id, depth, slot, covered, interpolate(b1, b2, s.z0, s.dz1, s.dz2));
-      e1 += s.dy1;
-      e2 += s.dy2;
-      id += width;
-      depth += width;
+      const Int covered = ((e1 + bias1) | (e2 + bias2) | (inside0 - e1 - e2)) >= 0;
+      const Float b1 = __builtin_convertvector(e1, Float) * inverse_area;
+      const Float b2 = __builtin_convertvector(e2, Float) * inverse_area;
+      write_nearer<N>(frame, pixel, triangle, covered, interpolate(b1, b2, z0, dz1, dz2), b1, b2);
+      e1 += dy1;
+      e2 += dy2;
+      pixel += width;
     }
   }
 }
 
 template <class I>
-void draw_wide(const Frame& frame, const Wide<I>& wide, const Setup& s, std::int32_t slot, std::int64_t row0,
+void draw_wide(const Frame& frame, const Setup& s, std::int64_t t, std::int64_t triangle, std::int64_t row0,
                std::int64_t row1) {
+  const Wide<I> wide = set_up_wide<I>(frame, triangle);
   for (std::int64_t row = row0; row <= row1; ++row) {
-    const I py = centre<I>(row);
     I e[3];
     for (int i = 0; i < 3; ++i) {
       const int from = (i + 1) % 3;
-      e[i] = edge_at<I>(wide.edge[i], wide.x[from], wide.y[from], centre<I>(s.x0), py);
+      e[i] = edge_at<I>(wide.edge[i], wide.x[from], wide.y[from], centre<I>(s.x0[t]), centre<I>(row));
     }
-    const std::int64_t base = row * frame.plan->width;
-    for (std::int64_t x = s.x0; x <= s.x1; ++x) {
+    for (std::int64_t x = s.x0[t]; x <= s.x1[t]; ++x) {
       if (((e[0] + wide.bias[0]) | (e[1] + wide.bias[1]) | (e[2] + wide.bias[2])) >= 0) {
         const float b1 = static_cast<float>(e[1]) * wide.inverse_area,
                     b2 = static_cast<float>(e[2]) * wide.inverse_area;
         const float z = interpolate(b1, b2, wide.z0, wide.dz1, wide.dz2);
-        if (z < frame.depth[base + x]) {
-          frame.depth[base + x] = z;
-          frame.id[base + x] = slot;
+        const std::int64_t pixel = row * frame.plan->width + x;
+        if (z < frame.depth[pixel]) {
+          frame.depth[pixel] = z;
+          frame.id[pixel] = static_cast<std::int32_t>(triangle);
+          frame.bary[2 * pixel] = b1;
+          frame.bary[2 * pixel + 1] = b2;
         }
       }
       for (int i = 0; i < 3; ++i) e[i] += wide.edge[i].per_x * kSubpixels;
@@ -393,83 +378,47 @@ void draw_wide(const Frame& frame, const Wide<I>& wide, const Setup& s, std::int
   }
 }
 
-void draw_large(const Frame& frame, const Setup& s, std::int32_t slot, std::int64_t row0, std::int64_t row1) {
-  const std::int64_t triangle = ~s.triangle;
+void draw_large(const Frame& frame, const Setup& s, std::int64_t t, std::int64_t triangle, std::int64_t row0,
+                std::int64_t row1) {
   if (is_huge(frame, triangle)) {
-    draw_wide(frame, set_up_wide<Int128>(frame, triangle), s, slot, row0, row1);
+    draw_wide<Int128>(frame, s, t, triangle, row0, row1);
   } else {
-    draw_wide(frame, set_up_wide<std::int64_t>(frame, triangle), s, slot, row0, row1);
+    draw_wide<std::int64_t>(frame, s, t, triangle, row0, row1);
   }
+}
+
+void clear_rows(const Frame& frame, std::int64_t begin, std::int64_t end) {
+  const std::int64_t first = begin * frame.plan->width, last = end * frame.plan->width;
+  const std::size_t pixels = static_cast<std::size_t>(last - first);
+  std::memset(frame.id + first, 0xff, pixels * sizeof(std::int32_t));
+  std::memset(frame.bary + 2 * first, 0, pixels * 2 * sizeof(float));
+  for (std::int64_t i = first; i < last; ++i) frame.depth[i] = __builtin_inff();
 }
 
 template <int N>
-void draw_rows(const Frame& frame, std::int64_t begin, std::int64_t end) {
-  const std::int64_t width = frame.plan->width;
-  std::memset(frame.id + begin * width, 0xff, static_cast<std::size_t>((end - begin) * width) * sizeof(std::int32_t));
-  for (std::int64_t i = begin * width; i < end * width; ++i) frame.depth[i] = __builtin_inff();
-  for (std::int64_t chunk = 0; chunk < frame.plan->chunks; ++chunk) {
-    const std::int64_t first = chunk * kChunk, last = first + frame.slot.counts[chunk];
-    for (std::int64_t i = first; i < last; ++i) {
-      const Setup& s = frame.slot.setups[i];
-      const std::int64_t row0 = s.y0 > begin ? s.y0 : begin, row1 = s.y1 < end - 1 ? s.y1 : end - 1;
-      if (row0 > row1) continue;
-      if (s.triangle >= 0) {
-        draw_small<N>(frame, s, static_cast<std::int32_t>(i), row0, row1);
-      } else {
-        draw_large(frame, s, static_cast<std::int32_t>(i), row0, row1);
-      }
-    }
-  }
-}
-
-// ---- barycentrics
-// ---------------------------------------------------------------------------------------------------------
-
-template <class I>
-void resolve_wide(const Frame& frame, std::int64_t triangle, std::int64_t row, std::int64_t x, std::int64_t count,
-                  float* bary) {
-  const Wide<I> wide = set_up_wide<I>(frame, triangle);
-  for (std::int64_t i = 0; i < count; ++i) {
-    const I px = centre<I>(x + i), py = centre<I>(row);
-    bary[2 * i] = static_cast<float>(edge_at<I>(wide.edge[1], wide.x[2], wide.y[2], px, py)) * wide.inverse_area;
-    bary[2 * i + 1] = static_cast<float>(edge_at<I>(wide.edge[2], wide.x[0], wide.y[0], px, py)) * wide.inverse_area;
-  }
-}
-
-// Replaces set-up slots by triangle indices and fills in the barycentrics.
-void resolve_row(const Frame& frame, std::int64_t row) {
-  const std::int64_t width = frame.plan->width;
-  std::int32_t* id = frame.id + row * width;
-  float* bary = frame.bary + row * width * 2;
-  for (std::int64_t x = 0; x < width; ++x) {
-    if (id[x] < 0) {
-      bary[2 * x] = 0.0f;
-      bary[2 * x + 1] = 0.0f;
-      continue;
-    }
-    const std::int32_t slot = id[x];
-    const Setup& s = frame.slot.setups[slot];
-    if (s.triangle >= 0) {
-      const std::int32_t right = static_cast<std::int32_t>(x) - s.x0, down = static_cast<std::int32_t>(row) - s.y0;
-      bary[2 * x] = static_cast<float>(s.e1 + right * s.dx1 + down * s.dy1) * s.inverse_area;
-      bary[2 * x + 1] = static_cast<float>(s.e2 + right * s.dx2 + down * s.dy2) * s.inverse_area;
-      id[x] = s.triangle;
+void draw_chunk(const Frame& frame, const Setup& s, std::int64_t chunk, std::int64_t begin, std::int64_t end) {
+  for (std::int32_t k = 0; k < s.count; ++k) {
+    const std::int64_t t = s.order[k], triangle = chunk * kChunk + t;
+    const std::int64_t row0 = s.y0[t] > begin ? s.y0[t] : begin, row1 = s.y1[t] < end - 1 ? s.y1[t] : end - 1;
+    if (row0 > row1) continue;
+    if (s.keep[t] == kKeepSmall) {
+      draw_small<N>(frame, s, t, static_cast<std::int32_t>(triangle), row0, row1);
     } else {
-      const std::int64_t triangle = ~s.triangle, start = x;
-      while (x + 1 < width && id[x + 1] == slot) ++x;
-      const std::int64_t count = x + 1 - start;
-      if (is_huge(frame, triangle)) {
-        resolve_wide<Int128>(frame, triangle, row, start, count, bary + 2 * start);
-      } else {
-        resolve_wide<std::int64_t>(frame, triangle, row, start, count, bary + 2 * start);
-      }
-      for (std::int64_t i = start; i <= x; ++i) id[i] = static_cast<std::int32_t>(triangle);
+      draw_large(frame, s, t, triangle, row0, row1);
     }
+  }
+}
+
+void draw(const Frame& frame, const Setup& s, std::int64_t chunk, std::int64_t begin, std::int64_t end) {
+  if (s.count == 0 || s.top >= end || s.bottom < begin) return;
+  if (frame.plan->width >= kSpan) {
+    draw_chunk<kSpan>(frame, s, chunk, begin, end);
+  } else {
+    draw_chunk<1>(frame, s, chunk, begin, end);
   }
 }
 
 // ---- frames
-// ---------------------------------------------------------------------------------------------------------------
 
 Frame frame_at(const Rasterize& op, const Plan& plan, std::int64_t index, std::int64_t slot) {
   Arena arena(op.workspace.data + slot * plan.slot_bytes);
@@ -486,29 +435,36 @@ Frame frame_at(const Rasterize& op, const Plan& plan, std::int64_t index, std::i
   return frame;
 }
 
-bool draw_frame(const Frame& frame, int threads) {
-  constexpr std::int64_t kVerticesPerTask = 4096, kChunksPerTask = 8;
+// Both return false when an index is out of range.
+bool draw_alone(const Frame& frame) {
+  const Plan& plan = *frame.plan;
+  snap_vertices(frame, 0, plan.vertices);
+  clear_rows(frame, 0, plan.height);
+  for (std::int64_t chunk = 0; chunk < plan.chunks; ++chunk) {
+    if (!set_up_chunk(frame, chunk, *frame.slot.setups)) return false;
+    draw(frame, *frame.slot.setups, chunk, 0, plan.height);
+  }
+  return true;
+}
+
+bool draw_together(const Frame& frame, int threads) {
+  constexpr std::int64_t kVerticesPerTask = 4096, kChunksPerTask = 4;
   const Plan& plan = *frame.plan;
   parallel_for((plan.vertices + kVerticesPerTask - 1) / kVerticesPerTask, threads, [&](std::int64_t task) {
     const std::int64_t begin = task * kVerticesPerTask, end = begin + kVerticesPerTask;
     snap_vertices(frame, begin, end < plan.vertices ? end : plan.vertices);
   });
-  if (plan.vertices == 0 && plan.triangles > 0) return false;
   bool ok = true;
   parallel_for((plan.chunks + kChunksPerTask - 1) / kChunksPerTask, threads, [&](std::int64_t task) {
     for (std::int64_t c = task * kChunksPerTask; c < (task + 1) * kChunksPerTask && c < plan.chunks; ++c)
-      if (!set_up_chunk(frame, c)) __atomic_store_n(&ok, false, __ATOMIC_RELAXED);
+      if (!set_up_chunk(frame, c, frame.slot.setups[c])) __atomic_store_n(&ok, false, __ATOMIC_RELAXED);
   });
   if (!ok) return false;
-  const std::int64_t rows = threads > 1 ? kBandRows : plan.height > 0 ? plan.height : 1;
-  parallel_for((plan.height + rows - 1) / rows, threads, [&](std::int64_t band) {
-    const std::int64_t begin = band * rows, end = begin + rows < plan.height ? begin + rows : plan.height;
-    if (plan.width >= kSpan) {
-      draw_rows<kSpan>(frame, begin, end);
-    } else {
-      draw_rows<1>(frame, begin, end);
-    }
-    for (std::int64_t row = begin; row < end; ++row) resolve_row(frame, row);
+  const std::int64_t bands = kBandsPerThread * threads;
+  parallel_for(bands, threads, [&](std::int64_t band) {
+    const std::int64_t begin = plan.height * band / bands, end = plan.height * (band + 1) / bands;
+    clear_rows(frame, begin, end);
+    for (std::int64_t c = 0; c < plan.chunks; ++c) draw(frame, frame.slot.setups[c], c, begin, end);
   });
   return true;
 }
@@ -523,12 +479,15 @@ std::int64_t workspace_bytes(const Rasterize& op) {
 Status run(const Rasterize& op) {
   const Plan plan = make_plan(op);
   bool ok = true;
-  std::int64_t shared = plan.slots > 1 ? plan.frames / plan.slots * plan.slots : 0;
+  const std::int64_t shared = plan.slots > 1 ? plan.frames / plan.slots * plan.slots : 0;
   parallel_for(plan.slots > 1 ? plan.slots : 0, op.threads, [&](std::int64_t slot) {
     for (std::int64_t f = slot; f < shared; f += plan.slots)
-      if (!draw_frame(frame_at(op, plan, f, slot), 1)) __atomic_store_n(&ok, false, __ATOMIC_RELAXED);
+      if (!draw_alone(frame_at(op, plan, f, slot))) __atomic_store_n(&ok, false, __ATOMIC_RELAXED);
   });
-  for (std::int64_t f = shared; f < plan.frames; ++f) ok = draw_frame(frame_at(op, plan, f, 0), op.threads) && ok;
+  for (std::int64_t f = shared; f < plan.frames; ++f) {
+    const Frame frame = frame_at(op, plan, f, 0);
+    ok = (op.threads > 1 ? draw_together(frame, op.threads) : draw_alone(frame)) && ok;
+  }
   return ok ? Status::kOk : Status::kTriangleIndexOutOfRange;
 }
 

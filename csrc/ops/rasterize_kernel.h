@@ -35,6 +35,11 @@ struct Edge {
 };
 
 template <class I>
+FF_HD I doubled_area(I ax, I ay, I bx, I by, I cx, I cy) {
+  return (bx - ax) * (cy - ay) - (cx - ax) * (by - ay);
+}
+
+template <class I>
 FF_HD Edge<I> edge_between(I ax, I ay, I bx, I by, I sign) {
   return {(ay - by) * sign, (bx - ax) * sign};
 }

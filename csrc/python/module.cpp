@@ -23,7 +23,6 @@ namespace {
 }
 
 // ---- workspace
-// ------------------------------------------------------------------------------------------------------------
 
 // Grows to the largest need it has seen and stays there; used by one call at a time.
 class Workspace {
@@ -73,7 +72,6 @@ class WorkspaceLoan {
 };
 
 // ---- checking arrays against an op's description
-// --------------------------------------------------------------------------
 
 template <class T>
 struct DtypeOf;
@@ -250,7 +248,6 @@ class Binder {
 };
 
 // ---- instruction set
-// ------------------------------------------------------------------------------------------------------
 
 std::atomic<Isa> active_isa{Isa::kBaseline};
 
@@ -274,7 +271,6 @@ void select_isa(const std::string& name) {
 }
 
 // ---- module
-// ---------------------------------------------------------------------------------------------------------------
 
 template <class Op>
 void call(const py::args& args) {
