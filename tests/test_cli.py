@@ -555,6 +555,29 @@ def test_what_a_head_model_is() -> None:
     assert "missing.npz" in refused("model", "info", "missing.npz")
 
 
+def test_a_model_that_is_not_here_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert "fastface model get ict" in refused("model", "info", "ict")
+    assert "cannot be reached" in refused("model", "get", "ict", "--url", "http://127.0.0.1:9")
+    (tmp_path / "empty").mkdir()
+    assert "generic_neutral_mesh.obj" in refused("model", "import", "ict", tmp_path / "empty")
+    (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 not really")
+    assert "x.npz" in refused("model", "import", "ict", tmp_path / "x.npz")
+    assert "x.npz" in refused("model", "info", tmp_path / "x.npz")
+    assert "x.npz" in refused("model", "build-default", tmp_path / "x.npz", "-o", tmp_path / "y.npz")
+    assert not (tmp_path / "y.npz").exists()
+
+
+def test_an_imported_model_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: Path
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    must("model", "import", "ict", shared / "data" / "ict_facekit" / "ict_facekit.npz")
+    told = json.loads(must("model", "info", "ict", "--json").stdout)
+    assert told["name"] == "ict"
+    assert told["file"] == str(tmp_path / "data" / "fastface" / "ict.npz")
+
+
 def subprocess_seconds(*words: str) -> float:
     """The best of five: what it costs, not what else the machine is doing."""
     best = float("inf")

