@@ -23,8 +23,6 @@ from fastface.morphable import ARKIT_NAMES, MATERIALS, Correspondence, HeadModel
 
 LANDMARKS = Path(__file__).parent.parent / "assets" / "default_landmarks.npz"
 GRAIN_MM = 1.0 / 256.0
-EYE_SCALE = 0.935
-"""The helper eyeballs are a little too large for the lids to glide over: a blink is a straight line, the ball is not."""
 SKIN_TONE = (205.0, 168.0, 148.0)
 LIP_TONE = (176.0, 104.0, 98.0)
 MOUTH_TONE = (112.0, 52.0, 49.0)
@@ -152,7 +150,7 @@ def _sphere_centre(points: Floats) -> Floats:
 
 def _eye(helper: Floats) -> Part:
     centre = helper.mean(axis=0)
-    return eyeball(centre, EYE_SCALE * float(np.linalg.norm(helper - centre, axis=1).mean()))
+    return eyeball(centre, topology.EYE_SCALE * float(np.linalg.norm(helper - centre, axis=1).mean()))
 
 
 def _tongue(base: BaseMesh, neutral: Floats) -> tuple[Part, LinearMap]:

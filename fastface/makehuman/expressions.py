@@ -94,8 +94,8 @@ def _skin_field(
         field = recipe.seal * face.seal(field) + (1.0 - recipe.seal) * field
     stem = name.removesuffix("Left")
     if stem in LID_SHARE:
-        upper = face.left_lids.is_upper(face.vertices)
-        field[upper] = face.left_lids.lowered(face.vertices, LID_SHARE[stem])[upper]
+        below = face.left_lids.is_lower(face.vertices)
+        field = np.where(below[:, None], field, face.left_lids.lowered(face.vertices, LID_SHARE[stem]))
     if stem in LID_MOVERS:
         field = face.left_lids.outside(face.vertices, field)
     return field

@@ -1,7 +1,7 @@
 """Eyelids that rest on the eyeballs: no vertex inside, the blink closed from rim to rim.
 
 ``level`` counts rings of quads outward from the rim of the socket: 0.5 is the lid's rim, 4.5 the end of the lid, the
-crease lies near 8.
+crease lies near 7.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from fastface.makehuman.topology import Skin
 from fastface.morphable import MATERIALS
 
 CLEARANCE_MM = 0.3
-LAP_MM = 0.5
+LAP_MM = 0.6
 """How far the closed upper lid reaches over the rim of the lower."""
-MARGIN_LEVELS = 3.0
-REACH_LEVELS = 9.5
+MARGIN_LEVELS = 2.5
+REACH_LEVELS = 11.0
 BLUR_MM_PER_LEVEL = 0.55
 STEPS = (0.25, 0.5, 0.75, 1.0)
 
@@ -63,7 +63,7 @@ class Lids:
         whole, far enough for its rim to meet the lower rim at the same x; towards the crease the turn fades out.
         """
         rows = self.near[self._is_upper(vertices, self.near)]
-        fade = np.clip((REACH_LEVELS - self.level[rows]) / (REACH_LEVELS - MARGIN_LEVELS), 0.0, 1.0) ** 1.2
+        fade = np.clip((REACH_LEVELS - self.level[rows]) / (REACH_LEVELS - MARGIN_LEVELS), 0.0, 1.0) ** 2.0
         angle = share * fade * self._gap(vertices, rows)
         y, z = (vertices[rows] - self.centre)[:, 1:].T
         result = np.zeros_like(vertices)
@@ -74,15 +74,14 @@ class Lids:
     def _gap(self, vertices: Floats, rows: Ints) -> Floats:
         """Angle (radians) between the rims, as seen from the ball's centre, where the vertices ``rows`` stand.
 
-        The profile is a smooth fit along x, 0 at the corners. The further a vertex is from the rim, the more the
+        The profile runs along x, 0 beyond the corners. The further a vertex is from the rim, the more the
         profile is blurred along x, so that the skin about the corners of the eye shears gently.
         """
         right, left = vertices[self.upper[-1], 0], vertices[self.upper[0], 0]
         grid = np.linspace(right, left, 61)[1:-1]
-        u = (grid - right) / (left - right)
-        arch = np.sqrt(u * (1.0 - u))[:, None] * np.stack([np.ones_like(u), u, u * u, u**3], axis=1)
+        lap = LAP_MM / self.radius_mm * np.sin(np.pi * (grid - right) / (left - right)) ** 0.5
         high, low = (self._elevation_at(vertices, rim, grid) for rim in (self.upper, self.lower))
-        fit = arch @ np.linalg.lstsq(arch, high - low + LAP_MM / self.radius_mm, rcond=None)[0]
+        fit = high - low + lap
         margin = np.linspace(1.0, 12.0, 30)
         places = np.concatenate([right - margin[::-1], grid, left + margin])
         profile = np.concatenate([np.zeros(30), np.clip(fit, 0.0, None), np.zeros(30)])
@@ -98,11 +97,11 @@ class Lids:
         elevation: Floats = np.interp(x, vertices[rim, 0][order], np.arctan2(offset[:, 1], offset[:, 2])[order])
         return elevation
 
-    def is_upper(self, vertices: Floats) -> NDArray[np.bool_]:
-        """Which vertices (V,) belong to the upper lid."""
-        upper = np.zeros(len(vertices), bool)
-        upper[self.near] = self._is_upper(vertices, self.near)
-        return upper
+    def is_lower(self, vertices: Floats) -> NDArray[np.bool_]:
+        """Which vertices (V,) belong to the lower lid."""
+        lower = np.zeros(len(vertices), bool)
+        lower[self.near] = ~self._is_upper(vertices, self.near)
+        return lower
 
     def _is_upper(self, vertices: Floats, rows: Ints) -> NDArray[np.bool_]:
         offset = vertices[rows] - self.centre

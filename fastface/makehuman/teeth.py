@@ -73,8 +73,8 @@ class Arch:
     sweep_mm: float
 
 
-UPPER_ARCH = Arch(32.0, 42.0, 24.2, -75.0, 1.0, 1.6)
-LOWER_ARCH = Arch(29.6, 41.0, 21.9, -73.0, -1.0, 0.6)
+UPPER_ARCH = Arch(32.0, 42.0, 23.7, -75.0, 1.0, 1.6)
+LOWER_ARCH = Arch(29.6, 41.0, 21.4, -73.0, -1.0, 0.6)
 
 FRONT_COLUMNS = np.array([-1.0, -0.86, -0.33, 0.33, 0.86, 1.0])
 CANINE_COLUMNS = np.array([-1.0, -0.84, -0.45, 0.0, 0.45, 0.84, 1.0])
@@ -221,7 +221,7 @@ def _gums(teeth: tuple[Tooth, ...], arch: Arch, curve: _Curve, reach: Floats) ->
     papilla = np.concatenate([_between(half, reach)[::-1], _between(half, reach)[1:]])
     rows = []
     colours = []
-    for above, out, shade in ((-0.15, -0.9, 0.0), (0.0, 0.42, 1.0), (2.2, 0.95, 0.5), (9.0, -0.6, -1.0)):
+    for above, out, shade in ((-0.15, -0.9, 0.0), (0.0, 0.42, 1.0), (2.2, 0.7, 0.5), (7.5, -2.2, -1.0)):
         outward = out - 0.75 * papilla * (1.0 if above < 1.0 else 0.3)
         row = point + outward[:, None] * normal
         level = rim + above if above < 5.0 else np.full_like(rim, float(np.median(rim)) + above)

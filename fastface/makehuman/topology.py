@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface.makehuman.decimation import collapse
+from fastface.makehuman.edge_loops import eye_loop
 from fastface.makehuman.linear_map import LinearMap
 from fastface.makehuman.sources import BaseMesh, Floats, Ints
 from fastface.makehuman.subdivision import Refined, edge_faces, refine, triangulate
@@ -20,6 +21,10 @@ from fastface.morphable import MATERIALS
 Mask = NDArray[np.bool_]
 
 NECK_CUT_MM = -164.0
+EYE_SCALE = 0.935
+"""The helper eyeballs are a little too large for the lids to glide over: a blink is a straight line, the ball is not."""
+RIM_DISTANCE = 0.98
+"""Mean distance of the lids' rim from the eye's centre, in helper eyeball radii: picks the loop of edges that is it."""
 LIP_RINGS = 7
 HIDDEN_RINGS = 1
 LIP_CORNER_MM = 24.0
@@ -81,14 +86,28 @@ def kept_quads(base: BaseMesh, neutral: Floats, inside_mouth: NDArray[np.uint8])
         elif neutral[edge[0], 1] > NECK_CUT_MM / 2:
             rim[touching[0]] = True
     rings = _rings(_sample(inside_mouth, base.quad_uv[body]) > 127, neighbours)
-    eye_rings = _rings(rim, neighbours)
-    hidden = np.zeros(len(quads), bool)
-    for eyeball in base.eyeballs:
-        middle_of_eye = neutral[eyeball].mean(axis=0)
-        radius = np.linalg.norm(neutral[eyeball] - middle_of_eye, axis=1).mean()
-        hidden |= (np.linalg.norm(middle - middle_of_eye, axis=1) < radius) & (eye_rings <= 4)
-    hidden |= eye_rings <= 1
+    hidden = _behind_lids(base, neutral, quads, neighbours, rim)
     return Quads(quads, middle, side, rings, _rings(hidden, neighbours), neighbours)
+
+
+def _behind_lids(base: BaseMesh, neutral: Floats, quads: Ints, neighbours: list[list[int]], rim: Mask) -> Mask:
+    """What lies inside the loops of edges along the lids' rims: flooded from the open ``rim`` of the eye sockets."""
+    walls: set[frozenset[int]] = set()
+    for eyeball in base.eyeballs:
+        centre = neutral[eyeball].mean(axis=0)
+        radius = float(np.linalg.norm(neutral[eyeball] - centre, axis=1).mean())
+        loop = eye_loop(quads, neutral, centre, RIM_DISTANCE * radius)
+        walls |= {frozenset(edge) for edge in loop}
+    corners = [set(quad) for quad in quads.tolist()]
+    hidden = rim.copy()
+    front = np.flatnonzero(rim).tolist()
+    while front:
+        face = front.pop()
+        for other in neighbours[face]:
+            if not hidden[other] and frozenset(corners[face] & corners[other]) not in walls:
+                hidden[other] = True
+                front.append(other)
+    return hidden
 
 
 def _sample(mask: NDArray[np.uint8], uv: Floats) -> NDArray[np.uint8]:
