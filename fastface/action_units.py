@@ -24,6 +24,16 @@ _AU_INDEX: Final[dict[str, int]] = {name: index for index, name in enumerate(AU_
 _JAW_PARTS_LIPS: Final = 0.3
 _LIPS_PART: Final = ACTION_UNITS["AU25"][1]["mouthLowerDown"]
 _JAW_DROP: Final = ACTION_UNITS["AU26"][1]["jawOpen"]
+#: The units with a shape of their own, and for each half of the face the columns of those shapes and of the
+#: lower lip.
+_READ_UNITS: Final = [_AU_INDEX[name] for name in PRIMARY_SHAPE]
+_READ_SIDES: Final = [
+    (
+        [SHAPE_INDEX[shape + side if shape in SIDED_SHAPES else shape] for shape in PRIMARY_SHAPE.values()],
+        SHAPE_INDEX["mouthLowerDown" + side],
+    )
+    for side in ("Left", "Right")
+]
 #: Below this an action unit counts as absent; well under FACS' faintest level, A = 1/5.
 ABSENT_BELOW: Final = 1e-3
 
@@ -59,26 +69,19 @@ def shapes_of_action_units(left: Array, right: Array) -> Array:
 
 def read_action_units(shapes: Array) -> tuple[Array, Array]:
     """Which action units a face shows: (N, 52) shapes → (N, U) left and right, clipped to [0, 1]."""
-    left = np.zeros((len(shapes), len(AU_NAMES)))
-    right = np.zeros_like(left)
-
-    def side(shape: str, suffix: str) -> Array:
-        column: Array = shapes[:, SHAPE_INDEX[shape + suffix if shape in SIDED_SHAPES else shape]]
-        return column
-
-    jaw_open = side("jawOpen", "")
-    parted = jaw_open - side("mouthClose", "")
-    rolled = np.minimum(side("mouthRollLower", ""), side("mouthRollUpper", ""))
-    for half, suffix in ((left, "Left"), (right, "Right")):
-        for name, shape in PRIMARY_SHAPE.items():
-            half[:, _AU_INDEX[name]] = side(shape, suffix)
-        lips = np.maximum(side("mouthLowerDown", suffix) / _LIPS_PART, parted / _JAW_PARTS_LIPS)
-        half[:, _AU_INDEX["AU25"]] = lips
+    jaw_open = shapes[:, SHAPE_INDEX["jawOpen"]]
+    lips_by_jaw = (jaw_open - shapes[:, SHAPE_INDEX["mouthClose"]]) / _JAW_PARTS_LIPS
+    rolled = np.minimum(shapes[:, SHAPE_INDEX["mouthRollLower"]], shapes[:, SHAPE_INDEX["mouthRollUpper"]])
+    halves = []
+    for columns, lower_lip in _READ_SIDES:
+        half = np.zeros((len(shapes), len(AU_NAMES)))
+        half[:, _READ_UNITS] = shapes[:, columns]
+        half[:, _AU_INDEX["AU25"]] = np.maximum(shapes[:, lower_lip] / _LIPS_PART, lips_by_jaw)
         half[:, _AU_INDEX["AU26"]] = jaw_open / _JAW_DROP
         half[:, _AU_INDEX["AU27"]] = (jaw_open - _JAW_DROP) / (1 - _JAW_DROP)
         half[:, _AU_INDEX["AU28"]] = rolled
-        np.clip(half, 0, 1, out=half)
-    return left, right
+        halves.append(np.clip(half, 0, 1, out=half))
+    return halves[0], halves[1]
 
 
 def name_action_units(left: Array, right: Array) -> dict[str, float]:

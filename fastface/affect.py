@@ -54,6 +54,10 @@ _SYNONYMS: Final = {
 
 _POINTS: Final = (*EXPRESSIONS, *SUPPORTS)
 _POINT_VA: Final[Array] = np.array([CIRCUMPLEX[name] for name in _POINTS])
+#: The points by angle: their indices, angles in [0, 2 pi) and radii.
+_RING: Final = np.argsort(np.arctan2(_POINT_VA[:, 1], _POINT_VA[:, 0]) % (2 * np.pi))
+_RING_ANGLE: Final[Array] = np.arctan2(_POINT_VA[_RING, 1], _POINT_VA[_RING, 0]) % (2 * np.pi)
+_RING_RADIUS: Final[Array] = np.hypot(_POINT_VA[_RING, 0], _POINT_VA[_RING, 1])
 _EVERYDAY_INTENSITY: Final = 0.6
 #: A face that resembles an expression less than this is called neutral.
 _RESEMBLES: Final = 0.18
@@ -227,22 +231,19 @@ def circumplex_weights(valence: Array, arousal: Array) -> Array:
     most 1. Neutral at the origin, exactly one expression on the ray through its published position,
     continuous everywhere.
     """
-    point_angle = np.arctan2(_POINT_VA[:, 1], _POINT_VA[:, 0]) % (2 * np.pi)
-    order = np.argsort(point_angle)
-    ring = point_angle[order]
-    angle = np.arctan2(arousal, valence) % (2 * np.pi)
-    upper = np.searchsorted(ring, angle, side="right") % len(ring)
-    lower = (upper - 1) % len(ring)
-    gap = (ring[upper] - ring[lower]) % (2 * np.pi)
-    t = np.clip(((angle - ring[lower]) % (2 * np.pi)) / gap, 0, 1)
+    turn = 2 * np.pi
+    angle = np.arctan2(arousal, valence) % turn
+    upper = np.searchsorted(_RING_ANGLE, angle, side="right") % len(_RING)
+    lower = upper - 1  # -1 is the last one, which is right
+    gap = (_RING_ANGLE[upper] - _RING_ANGLE[lower]) % turn
+    t = np.minimum((angle - _RING_ANGLE[lower]) % turn / gap, 1)
     t = t * t * (3 - 2 * t)
-    radius = np.hypot(_POINT_VA[order, 0], _POINT_VA[order, 1])
-    reach = (1 - t) * radius[lower] + t * radius[upper]
+    reach = (1 - t) * _RING_RADIUS[lower] + t * _RING_RADIUS[upper]
     intensity = np.minimum(np.hypot(valence, arousal) / reach, 1.0)
     rows = np.arange(len(angle))
-    weights = np.zeros((len(angle), len(ring)))
-    weights[rows, order[lower]] = intensity * (1 - t)
-    weights[rows, order[upper]] = intensity * t
+    weights = np.zeros((len(angle), len(_RING)))
+    weights[rows, _RING[lower]] = intensity * (1 - t)
+    weights[rows, _RING[upper]] = intensity * t
     return weights
 
 
