@@ -140,8 +140,8 @@ void interleave_row(const Slot& slot, std::int64_t y, float* row) {
   for (std::int64_t i = span.begin; i < span.end; i += kLanes) {
     VecFloat low[kChannels], high[kChannels];
     for (int c = 0; c < kChannels; ++c) {
-      const VecFloat red = load(slot.channel[c].solution[kRed] + at + i);
-      const VecFloat black = load(slot.channel[c].solution[kBlack] + at + i);
+      const VecFloat red = load(slot.channel[c].value[0][kRed] + at + i);
+      const VecFloat black = load(slot.channel[c].value[0][kBlack] + at + i);
       zip(s == 0 ? red : black, s == 0 ? black : red, low[c], high[c]);
     }
     store_triples(row + 6 * i, low);

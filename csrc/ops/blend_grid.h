@@ -57,7 +57,7 @@ struct Level {
   Shape shape;
   Span* span;          // (height,)
   float* inverse[2];   // 1 / diagonal, 0 where a cell is known
-  float* diagonal[2];  // finest level only
+  float* diagonal;    // of black cells, finest level only
   float* link[4];      // coarse levels only, by red cell: to the left, right, upper and lower black neighbour
   // Natural order, for set-up: links to the right and down, conductance to the boundary, 1 where unknown.
   float *east, *south, *boundary, *unknown;
@@ -108,7 +108,7 @@ inline void lay_out(Hierarchy& grid, Arena& arena) {
     level.shape = shape;
     level.span = arena.take<Span>(shape.height);
     for (int c = 0; c < 2; ++c) level.inverse[c] = take_plane(arena, shape);
-    for (int c = 0; c < 2; ++c) level.diagonal[c] = finest ? take_plane(arena, shape) : nullptr;
+    level.diagonal = finest ? take_plane(arena, shape) : nullptr;
     for (float*& link : level.link) link = finest ? nullptr : take_plane(arena, shape);
     for (float** array : {&level.east, &level.south, &level.boundary, &level.unknown})
       *array = finest ? nullptr : take_natural(arena, shape);
@@ -200,23 +200,21 @@ inline void set_up_finest(const Hierarchy& grid, const std::uint8_t* mask, std::
   copy_mask(grid, mask, image_width);
   std::memset(grid.outside, 0, static_cast<std::size_t>(grid.bytes_stride * (shape.height + 3)));
   std::memset(degree, 0, static_cast<std::size_t>(shape.natural));
-  for (int c = 0; c < 2; ++c) {
-    clear_plane(level.inverse[c], shape);
-    clear_plane(level.diagonal[c], shape);
-  }
+  for (int c = 0; c < 2; ++c) clear_plane(level.inverse[c], shape);
+  clear_plane(level.diagonal, shape);
   for (std::int64_t y = 0; y < shape.height; ++y) {
     count_neighbours(grid, y, image_height, image_width, degree);
     for (int c = 0; c < 2; ++c) {
-      const std::int64_t s = (y + c) & 1;
       float* FF_RESTRICT inverse = level.inverse[c] + y * shape.stride;
-      float* FF_RESTRICT diagonal = level.diagonal[c] + y * shape.stride;
-      const std::uint8_t* FF_RESTRICT from = degree + s;
+      const std::uint8_t* FF_RESTRICT from = degree + ((y + c) & 1);
       for (std::int64_t i = 0; i < shape.half; ++i) {
         const float d = static_cast<float>(from[2 * i]);
-        diagonal[i] = d;
         inverse[i] = d > 0.0f ? 1.0f / d : 0.0f;
       }
     }
+    float* FF_RESTRICT diagonal = level.diagonal + y * shape.stride;
+    const std::uint8_t* FF_RESTRICT from = degree + ((y + kBlack) & 1);
+    for (std::int64_t i = 0; i < shape.half; ++i) diagonal[i] = static_cast<float>(from[2 * i]);
   }
 }
 

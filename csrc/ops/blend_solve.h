@@ -1,8 +1,12 @@
 // Solves for h: conjugate gradients preconditioned by one symmetric multigrid V-cycle (red-black Gauss-Seidel forth and
-// back, piecewise constant transfer). The cycle makes the number of iterations small and independent of the image's
-// size, the conjugate gradients make convergence certain whatever the mask's shape. Tatebe, The multigrid
-// preconditioned conjugate gradient method, 1993; Hestenes and Stiefel, Methods of conjugate gradients for solving
-// linear systems, 1952.
+// back, piecewise constant transfer). The cycle makes the number of iterations small and independent of the image's size,
+// the conjugate gradients make convergence certain whatever the mask's shape. Tatebe, The multigrid preconditioned
+// conjugate gradient method, 1993; Hestenes and Stiefel, Methods of conjugate gradients for solving linear systems, 1952.
+//
+// A red cell has black neighbours only, so red values follow from black ones. The iteration therefore runs on the black
+// half alone: its residual is zero on red cells, and what the cycle's last, red, half sweep leaves behind is just what
+// the eliminated operator needs (Reid, The use of conjugate gradients for systems of linear equations possessing
+// "Property A", 1972).
 #pragma once
 
 #include "ops/blend_grid.h"
@@ -13,12 +17,12 @@ namespace blend_solve {
 
 using namespace blend_grid;
 
-// One colour channel's arrays; by level: the right side and the value of the cycle.
+// One colour channel's arrays; by level: the right side and the value of the cycle. On the finest level side[kBlack]
+// becomes the residual, and value in the end the solution.
 struct Channel {
   float* side[kMaxLevels][2];
   float* value[kMaxLevels][2];
-  // Finest level: search direction, its image under the operator, solution. side[0] is the residual.
-  float *direction[2], *image[2], *solution[2];
+  float *direction, *image, *solution;  // black cells: search direction, the operator on it, solution
 };
 
 inline void lay_out(const Hierarchy& grid, Channel& channel, Arena& arena) {
@@ -27,11 +31,8 @@ inline void lay_out(const Hierarchy& grid, Channel& channel, Arena& arena) {
       channel.side[l][c] = take_plane(arena, grid.level[l].shape);
       channel.value[l][c] = take_plane(arena, grid.level[l].shape);
     }
-  for (int c = 0; c < 2; ++c) {
-    channel.direction[c] = take_plane(arena, grid.level[0].shape);
-    channel.image[c] = take_plane(arena, grid.level[0].shape);
-    channel.solution[c] = take_plane(arena, grid.level[0].shape);
-  }
+  for (float** array : {&channel.direction, &channel.image, &channel.solution})
+    *array = take_plane(arena, grid.level[0].shape);
 }
 
 FF_INLINE VecFloat zero() { return VecFloat{}; }
@@ -52,7 +53,8 @@ FF_INLINE VecFloat magnitude(VecFloat v) { return v > 0.0f ? v : -v; }
 
 // ---- one level of the cycle
 
-// A level as the row functions see it. On the finest level every link is 1 and known cells are told by a zero diagonal.
+// A level as the row functions see it. On the finest level every link is 1, known cells are told by a zero diagonal, and
+// the right side is zero on red cells.
 template <bool kFinest>
 struct Sweep {
   const Level& level;
@@ -66,8 +68,7 @@ struct Sweep {
     const std::int64_t stride = level.shape.stride, here = at(y) + i, left = here - 1 + ((y + c) & 1);
     const float* other = value[1 - c];
     if (kFinest)
-      return (load(other + left) + load(other + left + 1)) +
-             (load(other + here - stride) + load(other + here + stride));
+      return (load(other + left) + load(other + left + 1)) + (load(other + here - stride) + load(other + here + stride));
     float* const* link = level.link;
     if (c == kRed)
       return (load(link[0] + here) * load(other + left) + load(link[1] + here) * load(other + left + 1)) +
@@ -78,16 +79,17 @@ struct Sweep {
             load(link[2] + here + stride) * load(other + here + stride));
   }
 
-  FF_INLINE VecFloat keep_unknown(std::int64_t here, VecFloat v) const {
+  FF_INLINE VecFloat keep_unknown_red(std::int64_t here, VecFloat v) const {
     if (!kFinest) return v;  // known cells have no links there
     return load(level.inverse[kRed] + here) > 0.0f ? v : zero();
   }
 
-  FF_INLINE void start_red(std::int64_t y) const {
+  // The first half sweep from zero.
+  FF_INLINE void start_row(int c, std::int64_t y) const {
     const Span span = level.span[y];
     for (std::int64_t i = span.begin; i < span.end; i += kLanes) {
       const std::int64_t here = at(y) + i;
-      store(value[kRed] + here, relax(load(level.inverse[kRed] + here), zero(), load(side[kRed] + here)));
+      store(value[c] + here, relax(load(level.inverse[c] + here), zero(), load(side[c] + here)));
     }
   }
 
@@ -96,17 +98,18 @@ struct Sweep {
     const Span span = level.span[y];
     for (std::int64_t i = span.begin; i < span.end; i += kLanes) {
       const std::int64_t here = at(y) + i;
-      const VecFloat right_side = load(side[c] + here);
+      const bool zero_side = kFinest && c == kRed;
+      const VecFloat right_side = zero_side ? zero() : load(side[c] + here);
       const VecFloat v = relax(load(level.inverse[c] + here), neighbours(c, y, i), right_side);
       store(value[c] + here, v);
-      product += v * right_side;
+      if (kFinest && c == kBlack) product += v * right_side;
     }
   }
 
   // After a red and a black half sweep from zero the residual is zero on black cells, and on red ones it is what the
   // black values brought.
   FF_INLINE VecFloat red_residual(std::int64_t y, std::int64_t i) const {
-    return y < level.shape.height ? keep_unknown(at(y) + i, neighbours(kRed, y, i)) : zero();
+    return y < level.shape.height ? keep_unknown_red(at(y) + i, neighbours(kRed, y, i)) : zero();
   }
 
   FF_INLINE void restrict_rows(std::int64_t j, const Level& coarse, float* const* coarse_side) const {
@@ -123,6 +126,14 @@ struct Sweep {
     }
   }
 
+  FF_INLINE void correct(std::int64_t here, VecFloat correction) const {
+    if (kFinest) {
+      store(value[kRed] + here, keep_unknown_red(here, correction));  // the value before is zero
+    } else {
+      store(value[kRed] + here, load(value[kRed] + here) + correction);
+    }
+  }
+
   FF_INLINE void add_correction(std::int64_t y, const Level& coarse, float* const* coarse_value) const {
     const Span span = level.span[y];
     const std::int64_t j = y / 2, from = j * coarse.shape.stride, s = j & 1;
@@ -130,22 +141,20 @@ struct Sweep {
       const VecFloat red = load(coarse_value[kRed] + from + i / 2), black = load(coarse_value[kBlack] + from + i / 2);
       VecFloat low, high;
       zip(s == 0 ? red : black, s == 0 ? black : red, low, high);
-      const std::int64_t here = at(y) + i;
-      store(value[kRed] + here, load(value[kRed] + here) + keep_unknown(here, low));
-      if (i + kLanes < span.end)
-        store(value[kRed] + here + kLanes, load(value[kRed] + here + kLanes) + keep_unknown(here + kLanes, high));
+      correct(at(y) + i, low);
+      if (i + kLanes < span.end) correct(at(y) + i + kLanes, high);
     }
   }
 
-  // Rows follow each other at the distance they need, so that a level is read once.
-  void descend(const Level& coarse, float* const* coarse_side) const {
+  // `start(y)` brings row y's black values. Rows follow each other at the distance they need, so that a level is read
+  // once.
+  template <class Start>
+  FF_INLINE void descend(const Level& coarse, float* const* coarse_side, Start start) const {
     const std::int64_t height = level.shape.height;
-    VecFloat unused = zero();
-    for (std::int64_t t = 0; t <= height; ++t) {
-      if (t < height) start_red(t);
-      if (t >= 1) relax_row(kBlack, t - 1, unused);
-      // Coarse row j needs black rows up to 2 j + 2, which is t - 1.
-      if (t >= 3 && t % 2 == 1) restrict_rows((t - 3) / 2, coarse, coarse_side);
+    for (std::int64_t y = 0; y < height; ++y) {
+      start(y);
+      // Coarse row j needs black rows up to 2 j + 2.
+      if (y >= 2 && y % 2 == 0) restrict_rows(y / 2 - 1, coarse, coarse_side);
     }
     for (std::int64_t j = (height - 1) / 2; j < coarse.shape.height; ++j) restrict_rows(j, coarse, coarse_side);
   }
@@ -162,105 +171,139 @@ struct Sweep {
   }
 };
 
-// value[0] = M^-1 side[0]; returns their product.
-inline float cycle(const Hierarchy& grid, const Channel& channel) {
-  const int last = grid.levels - 1;
-  const auto coarse = [&](int l) { return Sweep<false>{grid.level[l], channel.side[l], channel.value[l]}; };
-  const Sweep<true> finest{grid.level[0], channel.side[0], channel.value[0]};
-  if (last == 0) {  // a single cell
-    VecFloat product = zero();
-    finest.relax_row(kRed, 0, product);
-    return sum_lanes(product);
-  }
-  finest.descend(grid.level[1], channel.side[1]);
-  for (int l = 1; l < last; ++l) coarse(l).descend(grid.level[l + 1], channel.side[l + 1]);
-  coarse(last).start_red(0);  // the coarsest level is one cell
-  for (int l = last - 1; l >= 1; --l) coarse(l).ascend(grid.level[l + 1], channel.value[l + 1]);
-  return finest.ascend(grid.level[1], channel.value[1]);
+inline Sweep<true> finest_sweep(const Hierarchy& grid, const Channel& channel) {
+  return {grid.level[0], channel.side[0], channel.value[0]};
 }
 
-// ---- conjugate gradients
+inline Sweep<false> coarse_sweep(const Hierarchy& grid, const Channel& channel, int level) {
+  return {grid.level[level], channel.side[level], channel.value[level]};
+}
+
+// value = M^-1 residual; returns their product. `start(y)` gives the finest level's black values.
+template <class Start>
+FF_INLINE float cycle(const Hierarchy& grid, const Channel& channel, Start start) {
+  const int last = grid.levels - 1;
+  finest_sweep(grid, channel).descend(grid.level[1], channel.side[1], start);
+  for (int l = 1; l < last; ++l) {
+    const Sweep<false> sweep = coarse_sweep(grid, channel, l);
+    const std::int64_t height = sweep.level.shape.height;
+    VecFloat unused = zero();
+    sweep.start_row(kRed, 0);
+    sweep.descend(grid.level[l + 1], channel.side[l + 1], [&](std::int64_t y) {
+      if (y + 1 < height) sweep.start_row(kRed, y + 1);
+      sweep.relax_row(kBlack, y, unused);
+    });
+  }
+  coarse_sweep(grid, channel, last).start_row(kRed, 0);  // the coarsest level is one cell
+  for (int l = last - 1; l >= 1; --l) coarse_sweep(grid, channel, l).ascend(grid.level[l + 1], channel.value[l + 1]);
+  return finest_sweep(grid, channel).ascend(grid.level[1], channel.value[1]);
+}
+
+// ---- conjugate gradients on the black cells
 
 struct Step {
   float curvature;  // direction . A direction
   float largest;    // of |direction|
 };
 
-// direction = value + beta direction, and its image under A. The last half sweep left red cells solved: (A value)_red =
-// side_red.
+// direction = value + beta direction, and the operator on it: diagonal times black values less what they make of red ones.
 inline Step turn(const Hierarchy& grid, const Channel& channel, float beta, bool first) {
+  const Sweep<true> sweep = finest_sweep(grid, channel);
   const Level& level = grid.level[0];
-  const Sweep<true> sweep{level, channel.side[0], channel.value[0]};
   VecFloat curvature = zero(), largest = zero();
   for (std::int64_t y = 0; y < level.shape.height; ++y) {
     const Span span = level.span[y];
     for (std::int64_t i = span.begin; i < span.end; i += kLanes) {
       const std::int64_t here = sweep.at(y) + i;
-      const VecFloat diagonal = load(level.diagonal[kBlack] + here);
-      const VecFloat black = load(channel.value[0][kBlack] + here);
-      VecFloat move[2] = {load(channel.value[0][kRed] + here), black};
-      VecFloat image[2] = {load(channel.side[0][kRed] + here),
-                           diagonal > 0.0f ? diagonal * black - sweep.neighbours(kBlack, y, i) : zero()};
-      for (int c = 0; c < 2; ++c) {
-        if (!first) {
-          move[c] += beta * load(channel.direction[c] + here);
-          image[c] += beta * load(channel.image[c] + here);
-        }
-        store(channel.direction[c] + here, move[c]);
-        store(channel.image[c] + here, image[c]);
-        curvature += move[c] * image[c];
-        const VecFloat size = magnitude(move[c]);
-        largest = size > largest ? size : largest;
+      const VecFloat diagonal = load(level.diagonal + here);
+      VecFloat move = load(channel.value[0][kBlack] + here);
+      VecFloat image = diagonal > 0.0f ? diagonal * move - sweep.neighbours(kBlack, y, i) : zero();
+      if (!first) {
+        move += beta * load(channel.direction + here);
+        image += beta * load(channel.image + here);
       }
+      store(channel.direction + here, move);
+      store(channel.image + here, image);
+      curvature += move * image;
+      const VecFloat size = magnitude(move);
+      largest = size > largest ? size : largest;
     }
   }
   return {sum_lanes(curvature), largest_lane(largest)};
 }
 
-inline void advance(const Hierarchy& grid, const Channel& channel, float alpha, bool first) {
+// Moves the solution and the residual of row y by alpha along the direction.
+FF_INLINE void advance_row(const Level& level, const Channel& channel, std::int64_t y, float alpha) {
+  const Span span = level.span[y];
+  for (std::int64_t i = span.begin; i < span.end; i += kLanes) {
+    const std::int64_t here = y * level.shape.stride + i;
+    float *residual = channel.side[0][kBlack] + here, *solution = channel.solution + here;
+    store(solution, load(solution) + alpha * load(channel.direction + here));
+    store(residual, load(residual) - alpha * load(channel.image + here));
+  }
+}
+
+// Brings the red right sides over to the black ones, and clears what the sweeps expect to be zero.
+inline void eliminate_red(const Hierarchy& grid, const Channel& channel) {
+  for (int l = 0; l < grid.levels; ++l)
+    for (int c = 0; c < 2; ++c) clear_plane(channel.value[l][c], grid.level[l].shape);
+  clear_plane(channel.solution, grid.level[0].shape);
+  const Sweep<true> sweep = finest_sweep(grid, channel);
   const Level& level = grid.level[0];
+  for (std::int64_t y = 0; y < level.shape.height; ++y) sweep.start_row(kRed, y);
   for (std::int64_t y = 0; y < level.shape.height; ++y) {
     const Span span = level.span[y];
     for (std::int64_t i = span.begin; i < span.end; i += kLanes) {
-      const std::int64_t here = y * level.shape.stride + i;
-      for (int c = 0; c < 2; ++c) {
-        const VecFloat step = alpha * load(channel.direction[c] + here);
-        store(channel.solution[c] + here, first ? step : load(channel.solution[c] + here) + step);
-        store(channel.side[0][c] + here, load(channel.side[0][c] + here) - alpha * load(channel.image[c] + here));
-      }
+      const std::int64_t here = sweep.at(y) + i;
+      const VecFloat brought = load(level.diagonal + here) > 0.0f ? sweep.neighbours(kBlack, y, i) : zero();
+      store(channel.side[0][kBlack] + here, load(channel.side[0][kBlack] + here) + brought);
     }
   }
 }
 
-inline void clear_values(const Hierarchy& grid, const Channel& channel) {
-  for (int l = 0; l < grid.levels; ++l)
-    for (int c = 0; c < 2; ++c) clear_plane(channel.value[l][c], grid.level[l].shape);
+// value = the whole solution: black as solved, red from black and the red right sides.
+inline void finish(const Hierarchy& grid, const Channel& channel) {
+  const Sweep<true> sweep = finest_sweep(grid, channel);
+  const Level& level = grid.level[0];
+  for (std::int64_t y = 0; y < level.shape.height; ++y)
+    for (std::int64_t i = level.span[y].begin; i < level.span[y].end; i += kLanes)
+      store(channel.value[0][kBlack] + sweep.at(y) + i, load(channel.solution + sweep.at(y) + i));
+  for (std::int64_t y = 0; y < level.shape.height; ++y)
+    for (std::int64_t i = level.span[y].begin; i < level.span[y].end; i += kLanes) {
+      const std::int64_t here = sweep.at(y) + i;
+      const VecFloat right_side = load(channel.side[0][kRed] + here);
+      store(channel.value[0][kRed] + here,
+            relax(load(level.inverse[kRed] + here), sweep.neighbours(kRed, y, i), right_side));
+    }
 }
 
-// The steps shrink by a factor that settles at once, so what is left after a step is the rest of a geometric series.
-// That stands for the error itself, in grey levels, where a residual would say little.
+// The steps shrink by a factor that settles at once, so what is left after a step is the rest of a geometric series. That
+// stands for the error itself, in grey levels, where a residual would say little.
 inline void solve(const Hierarchy& grid, const Channel& channel, float tolerance) {
   constexpr int kMaxIterations = 100;
-  constexpr float kFirstRate = 0.3f, kBestRate = 0.25f, kWorstRate = 0.8f;
-  clear_values(grid, channel);
-  float previous_product = 0.0f, previous_step = 0.0f;
-  for (int iteration = 0; iteration < kMaxIterations; ++iteration) {
+  constexpr float kFirstRate = 0.4f, kBestRate = 0.35f, kWorstRate = 0.8f;
+  const Sweep<true> sweep = finest_sweep(grid, channel);
+  const Level& level = grid.level[0];
+  eliminate_red(grid, channel);
+  float alpha = 0.0f, product = 0.0f, size = 0.0f;
+  for (int iteration = 0; grid.levels > 1 && iteration < kMaxIterations; ++iteration) {
     const bool first = iteration == 0;
-    const float product = cycle(grid, channel);
+    const float previous_product = product, previous_size = size;
+    product = cycle(grid, channel, [&](std::int64_t y) {
+      if (!first) advance_row(level, channel, y, alpha);
+      sweep.start_row(kBlack, y);
+    });
     const Step step = turn(grid, channel, first ? 0.0f : product / previous_product, first);
-    if (!(product > 0.0f) || !(step.curvature > 0.0f)) {  // the residual is zero
-      if (first) advance(grid, channel, 0.0f, true);
-      return;
-    }
-    const float alpha = product / step.curvature;
-    advance(grid, channel, alpha, first);
-    const float size = alpha * step.largest;
-    float rate = first ? kFirstRate : size / previous_step;
+    alpha = 0.0f;
+    if (!(product > 0.0f) || !(step.curvature > 0.0f)) break;  // the residual is zero
+    alpha = product / step.curvature;
+    size = alpha * step.largest;
+    float rate = first ? kFirstRate : size / previous_size;
     rate = rate < kBestRate ? kBestRate : rate > kWorstRate ? kWorstRate : rate;
-    if (size * rate / (1.0f - rate) < tolerance) return;
-    previous_product = product;
-    previous_step = size;
+    if (size * rate / (1.0f - rate) < tolerance) break;
   }
+  for (std::int64_t y = 0; y < level.shape.height; ++y) advance_row(level, channel, y, alpha);
+  finish(grid, channel);
 }
 
 }  // namespace blend_solve
