@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from fastface.cli.batch import Job
 
 
+SHOW, FOLDER = "What to show", "Folders"
+
+
 def synth(
     source: Annotated[
         Path, typer.Argument(help="A photo, a fit (.npz), or a folder of them.", show_default=False)
@@ -25,47 +28,74 @@ def synth(
     expression: Annotated[
         list[str] | None,
         typer.Option(
-            "--expression", "-e", help="anger contempt disgust fear happy sad surprise neutral; repeatable."
+            "--expression",
+            "-e",
+            metavar="NAME",
+            help="anger, contempt, disgust, fear, happy, sad, surprise or neutral. Repeatable for a folder.",
+            rich_help_panel=SHOW,
         ),
     ] = None,
     intensity: Annotated[
         list[float] | None,
         typer.Option(
-            "--intensity", "-i", help="0 … 1, 0.6 is everyday; repeatable for a folder. [default: 1]"
+            "--intensity",
+            "-i",
+            metavar="0…1",
+            help="0.6 is everyday, 1 (the default) strong but human. Repeatable for a folder.",
+            rich_help_panel=SHOW,
         ),
     ] = None,
     au: Annotated[
-        list[str] | None, typer.Option("--au", metavar="AU12=0.8", help="A FACS action unit; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--au", metavar="AU12=0.8", help="A FACS action unit. Repeatable.", rich_help_panel=SHOW
+        ),
     ] = None,
     va: Annotated[
-        tuple[float, float] | None, typer.Option(metavar="V A", help="Valence and arousal, each -1 … 1.")
+        tuple[float, float] | None,
+        typer.Option(metavar="V A", help="Valence and arousal, each -1 … 1.", rich_help_panel=SHOW),
     ] = None,
-    random: Annotated[
-        int,
-        typer.Option(
-            min=0, max=100_000, help="For a folder: this many random points of valence and arousal each."
-        ),
-    ] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Of --random; the same seed gives the same images.")] = 0,
     path: Annotated[
         Path | None,
         typer.Option(
-            help="CSV of key frames: time_s and valence,arousal, or action units, or expression,intensity."
+            metavar="CSV",
+            help="Key frames of a video: time_s and valence,arousal, or AU columns, or expression,intensity.",
+            rich_help_panel=SHOW,
         ),
     ] = None,
-    fps: Annotated[float, typer.Option(min=0.001, max=1000, help="Frames a second of a video.")] = 30.0,
-    format: Annotated[str, typer.Option(help="For a folder: png, jpg or webp.")] = "png",
-    quality: opt.QualityOption = 92,
+    fps: Annotated[
+        float, typer.Option(min=0.001, max=1000, help="Frames a second of a video.", rich_help_panel=SHOW)
+    ] = 30.0,
+    random: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=10_000,
+            metavar="N",
+            help="For each photo, N random points of valence and arousal.",
+            rich_help_panel=FOLDER,
+        ),
+    ] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of --random: the same seed, the same points.", rich_help_panel=FOLDER)
+    ] = 0,
+    format: Annotated[
+        str, typer.Option(help="png, jpg or webp.", metavar="NAME", rich_help_panel=FOLDER)
+    ] = "png",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what is there, make the rest.", rich_help_panel=FOLDER)
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel=FOLDER)
+    ] = False,
     provenance: Annotated[
         bool,
         typer.Option(
-            help="Mark outputs as synthetic. Only a folder's may go unmarked; its manifest says so."
+            help="Mark outputs as synthetic. Only a folder's may go unmarked; its manifest then says so.",
+            rich_help_panel=FOLDER,
         ),
     ] = True,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Folder: keep what is there, make the rest.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    quality: opt.QualityOption = 92,
     model: opt.ModelOption = "default",
     device: opt.DeviceOption = opt.Device.CPU,
     threads: opt.ThreadsOption = None,
@@ -74,8 +104,7 @@ def synth(
 ) -> None:
     """Show an expression on a face: an image, a video along a path, or a labelled data set from a folder.
 
-    Labels are written beside every output, as JSON (docs/labels.md). An image or video is marked as
-    synthetic.
+    Labels are written beside every output. Every image and video is marked as synthetic.
     """
     with running(as_json=as_json, debug=debug) as report:
         from fastface.affect import AffectPath
