@@ -1,12 +1,12 @@
 """Where the landmarks of the detector lie on a head model.
 
-Two steps. ``make_correspondences`` renders painted heads of random identities and poses, lets the landmark network read
-them and carries every landmark back onto the surface. What the network sees in paint differs from what it sees in
-photographs, so ``calibrate`` then takes faces fitted to photographs and moves each landmark on the surface by what the
-fits agree to leave over; fit and calibrate again until nothing moves.
+Two steps. ``make_correspondences`` renders painted heads of random identities and poses, lets the landmark
+network read them and carries every landmark back onto the surface. What the network sees in paint differs
+from what it sees in photographs, so ``calibrate`` then takes faces fitted to photographs and moves each
+landmark on the surface by what the fits agree to leave over; fit and calibrate again until nothing moves.
 
-Landmarks on the lip slit and the lid margins are held on the rims of the mesh, iris landmarks on the eyeballs, and all
-are kept symmetric by the detector's own left-right pairing.
+Landmarks on the lip slit and the lid margins are held on the rims of the mesh, iris landmarks on the
+eyeballs, and all are kept symmetric by the detector's own left-right pairing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fastface.errors import BadArgument, NoFaceFound
 from fastface.landmark_tables import LANDMARKS68, MIRROR478, POINT_COUNT
 from fastface.morphable import Correspondence, HeadModel
 from fastface.ops import rasterize
-from fastface.painted_face import Light, Painter, Picture, View, eye_centres, facing_view, rim_edges
+from fastface.painted_face import Light, Painter, Picture, View, facing_view, rim_edges
 from fastface.surface import nearest_on_edges, nearest_on_triangles
 
 Float32 = NDArray[np.float32]
@@ -35,8 +35,8 @@ RED_OF_UPPER_LIP: Final = (184, 74, 73, 72, 11, 302, 303, 304, 408, 183, 42, 41,
 RED_OF_LOWER_LIP: Final = (77, 90, 180, 85, 16, 315, 404, 320, 307, 96, 89, 179, 86, 15, 316, 403, 319, 325)
 UPPER_LIDS: Final = (246, 161, 160, 159, 158, 157, 466, 388, 387, 386, 385, 384)
 LOWER_LIDS: Final = (7, 163, 144, 145, 153, 154, 249, 390, 373, 374, 380, 381)
-# Around the caruncle the rim that shows is not the border of the eyeball, and the network's outer corner lies where the
-# lids' folds meet: these may be anywhere on the lids.
+# Around the caruncle the rim that shows is not the border of the eyeball, and the network's outer corner lies
+# where the lids' folds meet: these may be anywhere on the lids.
 EYE_CORNERS: Final = (33, 133, 155, 173, 263, 362, 382, 398)
 IRISES: Final = tuple(range(468, 478))
 
@@ -44,7 +44,10 @@ _RENDERED_MODES = 40
 _DEPTH_WEIGHT = 0.35  # photographs from the front say little about depth: the surface decides it
 _VISIBLE_FROM_DEG = (-35.0, 0.0, 35.0)
 _MIN_READINGS = 4
-_BROWS_FROM_MM = (6.0, 12.0)  # height above the eyes from which, and by which in full, a landmark counts as brow
+_BROWS_FROM_MM = (
+    6.0,
+    12.0,
+)  # height above the eyes from which, and by which in full, a landmark counts as brow
 
 
 class Detector(Protocol):
@@ -90,7 +93,8 @@ def make_correspondences(
 ) -> tuple[Correspondence, Correspondence]:
     """Find the 478 and 68 landmarks on ``model`` by showing the detector ``renders`` painted heads.
 
-    The landmarks that ``model`` brings are not looked at. Raises ``NoFaceFound`` when too few heads are read as faces.
+    The landmarks that ``model`` brings are not looked at. Raises ``NoFaceFound`` when too few heads are read
+    as faces.
     """
     if renders < _MIN_READINGS:
         raise BadArgument(f"make_correspondences: renders must be at least {_MIN_READINGS}, got {renders}")
@@ -105,16 +109,20 @@ def make_correspondences(
             readings[index] = _carried_back(model, vertices, view, picture, faces[0].points_px)
     counts = np.isfinite(readings[:, :, 0]).sum(axis=0)
     if np.median(counts) < _MIN_READINGS:
-        raise NoFaceFound(f"the detector read {int(np.median(counts))} of {renders} painted heads, wanted {_MIN_READINGS}")
+        raise NoFaceFound(
+            f"the detector read {int(np.median(counts))} of {renders} painted heads, wanted {_MIN_READINGS}"
+        )
     return on_surface(model, _symmetric(_filled(np.nanmedian(readings, axis=0))), depth_weight=1.0)
 
 
-def calibrate(model: HeadModel, fits: Sequence[Fit], *, share: float = 1.0) -> tuple[Correspondence, Correspondence]:
+def calibrate(
+    model: HeadModel, fits: Sequence[Fit], *, share: float = 1.0
+) -> tuple[Correspondence, Correspondence]:
     """Move the landmarks of ``model`` by what ``fits`` agree to leave over; returns the 478 and the 68.
 
-    ``fits`` must have been made with ``model`` as it is, of a few dozen or more neutral faces: a brow that all of them
-    seem to raise or knit is the landmarks' error and is taken over too (elsewhere rims tell the two apart). ``share`` in
-    (0, 1]: of the way to go.
+    ``fits`` must have been made with ``model`` as it is, of a few dozen or more neutral faces: a brow that
+    all of them seem to raise or knit is the landmarks' error and is taken over too (elsewhere rims tell the
+    two apart). ``share`` in (0, 1]: of the way to go.
     """
     if not fits or not 0 < share <= 1:
         raise BadArgument(f"calibrate: wanted fits and a share in (0, 1], got {len(fits)} and {share}")
@@ -126,7 +134,7 @@ def calibrate(model: HeadModel, fits: Sequence[Fit], *, share: float = 1.0) -> t
 
 
 def residual_mm(model: HeadModel, fit: Fit) -> Float64:
-    """Offset (478, 3) in head space, mm, from each fitted landmark to the detected one, at the fitted depth."""
+    """Offset (478, 3) in head space, mm, from fitted landmarks to detected ones, at the fitted depth."""
     vertices = model.shaped(fit.identity, fit.expression)
     points = model.landmarks478.points(vertices, model.triangles).astype(np.float64)
     rotation = np.asarray(fit.rotation, np.float64)
@@ -141,7 +149,9 @@ def residual_mm(model: HeadModel, fit: Fit) -> Float64:
 def expression_mm(model: HeadModel, fit: Fit) -> Float64:
     """Displacement (478, 3) in head space, mm, of the landmarks by the fitted expression."""
     corners = model.triangles[model.landmarks478.triangle]
-    moved = np.tensordot(np.asarray(fit.expression, np.float32), model.expression[:, corners].astype(np.float32), axes=1)
+    moved = np.tensordot(
+        np.asarray(fit.expression, np.float32), model.expression[:, corners].astype(np.float32), axes=1
+    )
     weighted: Float64 = np.einsum("lcx,lc->lx", moved, model.landmarks478.bary).astype(np.float64)
     return weighted
 
@@ -149,7 +159,8 @@ def expression_mm(model: HeadModel, fit: Fit) -> Float64:
 def on_surface(
     model: HeadModel, points: Float64, *, depth_weight: float = 1.0
 ) -> tuple[Correspondence, Correspondence]:
-    """Bring 478 points (head space of the mean face, mm) onto the parts they belong to; returns the 478 and the 68.
+    """Bring 478 points (head space of the mean face, mm) onto the parts they belong to; returns the 478 and
+    the 68.
 
     Depth (z) counts ``depth_weight`` as much as x and y.
     """
@@ -193,7 +204,9 @@ def on_surface(
 
 
 def pick68(marks478: Correspondence) -> Correspondence:
-    """The 68 ibug points out of the 478, by the detector's table; the jaw's are on the contour seen from the front."""
+    """The 68 ibug points out of the 478, by the detector's table; the jaw's are on the contour seen from the
+    front.
+    """
     rows = np.array(LANDMARKS68)
     return Correspondence(marks478.triangle[rows], marks478.bary[rows])
 
@@ -221,7 +234,11 @@ def _random_head(
     identity = strength * 0.8 * rng.standard_normal(modes)
     expression = np.zeros(len(model.expression_names))
     open_mouth = strength * rng.uniform(0, 0.15) * (rng.random() < 0.5)
-    for name, value in (("jawOpen", open_mouth), ("mouthSmileLeft", open_mouth), ("mouthSmileRight", open_mouth)):
+    for name, value in (
+        ("jawOpen", open_mouth),
+        ("mouthSmileLeft", open_mouth),
+        ("mouthSmileRight", open_mouth),
+    ):
         if name in model.expression_names:
             expression[model.expression_names.index(name)] = value
     yaw, pitch, roll = strength * rng.uniform([-18, -12, -6], [18, 12, 6])
@@ -241,7 +258,9 @@ def _carried_back(
     places = np.full((len(points_px), 3), np.nan)
     hit = np.flatnonzero(face >= 0)
     corners = model.triangles[face[hit]]
-    ray = np.column_stack([(np.asarray(points_px)[hit] - view.size_px / 2) / view.focal_px, np.ones(len(hit))])
+    ray = np.column_stack(
+        [(np.asarray(points_px)[hit] - view.size_px / 2) / view.focal_px, np.ones(len(hit))]
+    )
     camera = vertices[corners].astype(np.float64) @ view.rotation.T + view.translation_mm
     # The weights w solve  sum_c w_c corner_c = depth * ray  up to scale, which their sum of one fixes.
     scaled = np.linalg.solve(camera.transpose(0, 2, 1) + 1e-9 * np.eye(3), ray[:, :, None])[:, :, 0]
@@ -255,7 +274,8 @@ def _carried_back(
 
 def _symmetric(points: Float64) -> Float64:
     flipped = points[np.array(MIRROR478)] * [-1, 1, 1]
-    return (points + flipped) / 2
+    symmetric: Float64 = (points + flipped) / 2
+    return symmetric
 
 
 def _filled(points: Float64) -> Float64:
@@ -276,9 +296,11 @@ def _trimmed_mean(values: Float64, cut: float = 0.2) -> Float64:
 
 
 def _is_above(model: HeadModel, edges: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Whether an edge belongs to the upper lip or lid: each rim is cut at its corners, and the jaw dropped to compare.
+    """Whether an edge belongs to the upper lip or lid: each rim is cut at its corners, and the jaw dropped to
+    compare.
 
-    Lips that touch cannot be told apart by height on the closed mouth, nor by the side on which their skin lies.
+    Lips that touch cannot be told apart by height on the closed mouth, nor by the side on which their skin
+    lies.
     """
     jaw = np.array([name == "jawOpen" for name in model.expression_names], np.float32)
     middle = model.shaped(expression=0.5 * jaw)[edges].mean(axis=1)
@@ -293,7 +315,9 @@ def _is_above(model: HeadModel, edges: NDArray[np.int32]) -> NDArray[np.bool_]:
 
 
 def _loops(edges: NDArray[np.int32]) -> list[NDArray[np.int64]]:
-    """Rows of ``edges (N, 2)`` in the order in which they follow one another; chains that do not close come too."""
+    """Rows of ``edges (N, 2)`` in the order in which they follow one another; chains that do not close come
+    too.
+    """
     leaving = {int(start): row for row, start in enumerate(edges[:, 0])}
     free = set(range(len(edges)))
     loops = []
@@ -312,6 +336,3 @@ def _normalised(bary: Float32) -> Float32:
     positive = np.clip(bary, 0, 1)
     unit: Float32 = (positive / positive.sum(axis=1, keepdims=True)).astype(np.float32)
     return unit
-
-
-__all__ = ["calibrate", "eye_centres", "make_correspondences", "on_surface", "pick68", "residual_mm", "visible_triangles"]

@@ -33,3 +33,7 @@ class ProviderUnavailable(FastfaceError):
 
 class WriteFailed(FastfaceError, OSError):
     """An output could not be written; nothing half-written was left behind."""
+
+
+class DownloadFailed(FastfaceError, OSError):
+    """A file could not be fetched, or what came is not what was expected."""

@@ -1,7 +1,8 @@
 """Pictures of a head model in which a landmark network sees a face.
 
-The model carries no texture, so colour is painted by material and by place: lips, lash lines, irises and pupils, brows,
-hair. Everything is placed by the eyeballs and the materials alone, so any ``HeadModel`` can be painted.
+The model carries no texture, so colour is painted by material and by place: lips, lash lines, irises and
+pupils, brows, hair. Everything is placed by the eyeballs and the materials alone, so any ``HeadModel`` can be
+painted.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _INSIDE = (70, 24, 24)
 _OTHER = (168, 100, 92)
 _TEETH = (222, 212, 194)
 _IRIS_RADIUS_MM, _PUPIL_RADIUS_MM = 5.9, 2.2
-# Brow line above the eyeball's centre, for an eye 31 mm off the midline: outward from the centre, up, half thickness.
+# Brow line above the eyeball's centre, for an eye 31 mm off the midline: outward from the centre, up, half
+# thickness.
 _BROW_ALONG_MM = (-19.0, -8.0, 4.0, 14.0, 22.0)
 _BROW_UP_MM = (17.5, 21.0, 23.5, 23.0, 18.5)
 _BROW_HALF_MM = (3.6, 3.8, 3.2, 2.2, 1.0)
@@ -37,7 +39,9 @@ _EYE_TO_MIDLINE_MM = 31.0
 
 
 class View(NamedTuple):
-    """A camera before a head: ``camera = rotation (3, 3) @ head + translation_mm (3,)``, then pixels (CONVENTIONS.md)."""
+    """A camera before a head: ``camera = rotation (3, 3) @ head + translation_mm (3,)``, then pixels
+    (CONVENTIONS.md).
+    """
 
     rotation: Float64
     translation_mm: Float64
@@ -52,7 +56,9 @@ class View(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """``rgb (S, S, 3)`` uint8; ``triangle_id (S, S)``, -1 for none; ``bary (S, S, 2)``, linear in screen space."""
+    """``rgb (S, S, 3)`` uint8; ``triangle_id (S, S)``, -1 for none; ``bary (S, S, 2)``, linear in screen
+    space.
+    """
 
     rgb: NDArray[np.uint8]
     triangle_id: NDArray[np.int32]
@@ -61,14 +67,19 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Light:
-    """A distant lamp in camera space (towards the lamp, unit length), and the share of light from everywhere."""
+    """A distant lamp in camera space (unit vector towards it), and the share of light from everywhere."""
 
     direction: Float64
     ambient: float
 
 
 def facing_view(
-    yaw_deg: float = 0.0, pitch_deg: float = 0.0, roll_deg: float = 0.0, *, size_px: int = 512, distance_mm: float = 700.0
+    yaw_deg: float = 0.0,
+    pitch_deg: float = 0.0,
+    roll_deg: float = 0.0,
+    *,
+    size_px: int = 512,
+    distance_mm: float = 700.0,
 ) -> View:
     """A camera that looks at the middle of the face; 270 mm of the head's plane span the picture."""
     yaw, pitch, roll = np.radians([yaw_deg, pitch_deg, roll_deg])
@@ -116,9 +127,10 @@ class Painter:
         return Picture(np.clip(rgb, 0, 255).astype(np.uint8), triangle_id, bary)
 
     def _colour(self, place: Float32, weights: Float32, skin: int, hair: int) -> Float32:
-        """sRGB (N, 3) of surface points from their place on the mean head and their share of each material."""
+        """sRGB (N, 3) of points from their place on the mean head and their share of each material."""
         palette = np.array(
-            [_SKINS[skin], _LIPS, _SKINS[skin], _SCLERA, _TEETH, _INSIDE, _INSIDE, _INSIDE, _OTHER, _DARK], np.float32
+            [_SKINS[skin], _LIPS, _SKINS[skin], _SCLERA, _TEETH, _INSIDE, _INSIDE, _INSIDE, _OTHER, _DARK],
+            np.float32,
         )
         palette[1] = 0.55 * palette[1] + 0.45 * palette[0] * [0.95, 0.62, 0.66]  # lips follow the skin
         palette[2] *= 0.94
@@ -142,8 +154,12 @@ class Painter:
 
 
 def eye_centres(model: HeadModel) -> tuple[Float64, Float64]:
-    """Middles of the subject's left and right eyeball, mm. Raises ``BadModelFile`` for a model without two eyes."""
-    corners = model.vertices[np.unique(model.triangles[model.material_triangles("eyeballs")])].astype(np.float64)
+    """Middles of the subject's left and right eyeball, mm. Raises ``BadModelFile`` for a model without two
+    eyes.
+    """
+    corners = model.vertices[np.unique(model.triangles[model.material_triangles("eyeballs")])].astype(
+        np.float64
+    )
     left, right = corners[corners[:, 0] > 0], corners[corners[:, 0] < 0]
     if len(left) < 4 or len(right) < 4:
         raise BadModelFile(f"{model.name}: wanted eyeballs on both sides to place the irises by")
@@ -163,7 +179,9 @@ def vertex_normals(vertices: Float32, triangles: NDArray[np.int32]) -> Float32:
 
 
 def _material_weights(model: HeadModel) -> Float32:
-    """Share of each material around each vertex (V, 9), and in a tenth column the lash line along the lids' rims."""
+    """Share of each material around each vertex (V, 9), and in a tenth column the lash line along the lids'
+    rims.
+    """
     weights = np.zeros((len(model.vertices), len(MATERIALS) + 1), np.float32)
     for corner in range(3):
         np.add.at(weights, (model.triangles[:, corner], model.materials), 1)
@@ -190,7 +208,9 @@ def rim_edges(model: HeadModel, material: str) -> tuple[NDArray[np.int32], NDArr
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     owner = np.tile(faces, 3)
     ordered = np.sort(edges, axis=1).astype(np.int64)
-    _, first, count = np.unique(ordered[:, 0] * len(model.vertices) + ordered[:, 1], return_index=True, return_counts=True)
+    _, first, count = np.unique(
+        ordered[:, 0] * len(model.vertices) + ordered[:, 1], return_index=True, return_counts=True
+    )
     single = first[count == 1]
     of_material = single[model.materials[owner[single]] == MATERIALS.index(material)]
     return edges[of_material], owner[of_material]

@@ -12,17 +12,20 @@ Indices = NDArray[Any]
 
 
 class Nearest(NamedTuple):
-    """For each query the row of the triangle or edge, the weights of its corners, and the squared distance."""
+    """For each query: row of the triangle or edge, weights of its corners, squared distance."""
 
     row: NDArray[np.int64]
     weights: Float64
     squared_distance: Float64
 
 
-def nearest_on_triangles(queries: Float64, vertices: Float64, triangles: Indices, candidates: int = 96) -> Nearest:
+def nearest_on_triangles(
+    queries: Float64, vertices: Float64, triangles: Indices, candidates: int = 96
+) -> Nearest:
     """Nearest points to ``queries (N, 3)`` on ``triangles (F, 3)``; weights (N, 3).
 
-    Searched among the ``candidates`` triangles whose centres are nearest: exact where triangles are of similar size.
+    Searched among the ``candidates`` triangles whose centres are nearest: exact where triangles are of
+    similar size.
     """
     corners = vertices[triangles]
     centres = corners.mean(axis=1)
@@ -39,7 +42,7 @@ def nearest_on_triangles(queries: Float64, vertices: Float64, triangles: Indices
 
 
 def nearest_on_edges(queries: Float64, starts: Float64, ends: Float64) -> Nearest:
-    """Nearest points to ``queries (N, 3)`` on the edges ``starts (M, 3)`` to ``ends (M, 3)``; weights (N, 2)."""
+    """Nearest points to ``queries (N, 3)`` on edges from ``starts`` to ``ends (M, 3)``; weights (N, 2)."""
     share, squared = _on_edge(queries[:, None], starts[None], ends[None])
     best = squared.argmin(axis=1)
     pick = np.arange(len(queries))

@@ -1,11 +1,11 @@
 """Make the landmark files that ship: where MediaPipe's 478 points lie on the default head and on ICT-FaceKit.
 
-    python -m exports.models.build_landmarks ict ict_facekit.npz photos/…/*.jpg
+    python -m exports.models.build_landmarks ict --ict ict_facekit.npz photos/…/*.jpg
     python -m exports.models.build_landmarks default photos/…/*.jpg
 
-Painted heads give a first guess (``fastface.correspondence``); photographs of neutral faces, a few dozen people who look
-straight at the camera, then move it until the fits leave over the same everywhere. The files hold vertex indices and
-weights only, nothing of the photographs.
+Painted heads give a first guess (``fastface.correspondence``); photographs of neutral faces, a few dozen
+people who look straight at the camera, then move it until the fits leave over the same everywhere. The files
+hold vertex indices and weights only, nothing of the photographs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from exports.models import ict_regions
 from fastface.atomic import whole_file
-from fastface.correspondence import Fit, calibrate, make_correspondences, on_surface
+from fastface.correspondence import Fit, calibrate, make_correspondences, residual_mm
 from fastface.importers import ict
 from fastface.landmarks import LandmarkDetector
 from fastface.morphable import Correspondence, HeadModel, load_default, write_archive
@@ -53,12 +53,18 @@ def build_default(fit_all: FitAll) -> dict[str, Array]:
 def build_ict(path: Path, fit_all: FitAll) -> dict[str, Array]:
     """Arrays of ``ict_landmarks.npz``, over the authors' 26,719 vertices.
 
-    Where the red of the lips ends is taken from the calibrated outer lip landmarks, so the landmarks are made twice.
+    Where the red of the lips ends is taken from the calibrated outer lip landmarks, so the landmarks are made
+    twice.
     """
     shapes = ict.read_npz(path)
     with np.load(path, allow_pickle=False) as arrays:
         mesh = ict_regions.IctMesh(
-            shapes.neutral, shapes.triangles, arrays["uv"], arrays["triangles_uv"], arrays["landmarks68"], shapes.expression
+            shapes.neutral,
+            shapes.triangles,
+            arrays["uv"],
+            arrays["triangles_uv"],
+            arrays["landmarks68"],
+            shapes.expression,
         )
     topology = _topology(mesh, shapes, None)
     first = calibrated(ict.build(shapes, topology), fit_all, rounds=3)
@@ -100,3 +106,39 @@ def write(arrays: dict[str, Array], path: Path) -> None:
     """Write the file, the same bytes for the same arrays."""
     with whole_file(path) as temporary, temporary.open("wb") as stream:
         write_archive(stream, arrays)
+
+
+def engine_fits(photos: Sequence[Path]) -> FitAll:
+    """Fit every photo with the package's own engine; the largest face of each counts."""
+    from fastface.engine import Engine
+
+    from fastface.images import read_image
+
+    images = [read_image(path) for path in photos]
+
+    def fit_all(model: HeadModel) -> Sequence[Fit]:
+        engine = Engine(model)
+        fits = [engine.fit(image) for image in images]
+        left_over = np.concatenate([residual_mm(model, fit) for fit in fits])
+        print(f"{model.name}: {np.linalg.norm(left_over, axis=1).mean():.3f} mm left over", flush=True)
+        return fits
+
+    return fit_all
+
+
+def main() -> None:
+    """Command line; see the module's description."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", choices=["default", "ict"])
+    parser.add_argument("--ict", type=Path, help="ict_facekit.npz, for ict")
+    parser.add_argument("photos", type=Path, nargs="+", help="portraits of neutral faces")
+    given = parser.parse_args()
+    fit_all = engine_fits(given.photos)
+    if given.model == "ict":
+        write(build_ict(given.ict, fit_all), ASSETS / "ict_landmarks.npz")
+    else:
+        write(build_default(fit_all), ASSETS / "default_landmarks.npz")
+
+
+if __name__ == "__main__":
+    main()

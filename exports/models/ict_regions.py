@@ -1,8 +1,9 @@
 """What each vertex of ICT-FaceKit's mesh is: material, whether it can ever be seen, and its mirror image.
 
-ICT-FaceKit (Li et al. 2020, "Learning Formation of Physically-Based Face Attributes", CVPR; MIT licence) publishes one
-topology of 26,719 vertices. Its own materials do not separate lips and eyelids from skin nor the tongue from the gums,
-so the borders are found here, once, from the mesh, the authors' 68 landmark vertices and their blink shape.
+ICT-FaceKit (Li et al. 2020, "Learning Formation of Physically-Based Face Attributes", CVPR; MIT licence)
+publishes one topology of 26,719 vertices. Its own materials do not separate lips and eyelids from skin nor
+the tongue from the gums, so the borders are found here, once, from the mesh, the authors' 68 landmark
+vertices and their blink shape.
 """
 
 from __future__ import annotations
@@ -58,13 +59,16 @@ _STILL = 0.02  # cm
 _MOUTH_RING = (60, 61, 62, 63, 64, 65, 66, 67, 60)
 _EYE_RINGS = ((36, 37, 38, 39, 40, 41, 36), (42, 43, 44, 45, 46, 47, 42))
 _LIP_DEPTH = 0.3  # cm behind the rim's corners at which nothing within the outline is lip any more
+_CARUNCLE_WIDTH = 0.75  # cm from the inner corner
 _LIP_MARGIN = 0.05  # cm, half an edge: a triangle is lip only if all its corners are
 _LIP_BORDER = (48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 48)
 
 
 @dataclass(frozen=True)
 class IctMesh:
-    """The published mesh: ``vertices (26719, 3)``, ``triangles``, ``uv``, ``triangles_uv``, ``landmarks68`` vertices."""
+    """The published mesh: ``vertices (26719, 3)``, ``triangles``, ``uv``, ``triangles_uv``, ``landmarks68``
+    vertices.
+    """
 
     vertices: Array
     triangles: Array
@@ -77,7 +81,8 @@ class IctMesh:
 def material_of_vertices(mesh: IctMesh, lip_outline: Array | None = None) -> NDArray[np.uint8]:
     """MATERIALS index of each vertex, before anything unseen is dropped.
 
-    ``lip_outline (N, 2)``: border of the red of the lips in x and y; without it the authors' landmarks are joined.
+    ``lip_outline (N, 2)``: border of the red of the lips in x and y; without it the authors' landmarks are
+    joined.
     """
     graph = edge_graph(mesh.vertices, mesh.triangles)
     material = np.full(len(mesh.vertices), DROPPED, np.uint8)
@@ -126,11 +131,13 @@ def _caruncle(vertices: Array, beyond: NDArray[np.bool_], rim: NDArray[np.int64]
     """The pink corner at the nose side, which lies within the lids' rim but shows in every photo."""
     across = np.abs(vertices[:, 0])
     inner = across[rim].min()
-    return beyond & (across < inner + 0.75) & (vertices[:, 2] > vertices[rim, 2].min())
+    near = (across < inner + _CARUNCLE_WIDTH) & (vertices[:, 2] > vertices[rim, 2].min())
+    return np.asarray(beyond & near)
 
 
 def within_outline(points: Array, outline: Array, margin: float) -> NDArray[np.bool_]:
-    """Whether ``points (N, 2)`` lie in the closed polygon ``outline (M, 2)``, or no farther than ``margin`` from it.
+    """Whether ``points (N, 2)`` lie in the closed polygon ``outline (M, 2)``, or no farther than ``margin``
+    from it.
 
     Inside, a ray to the right crosses the polygon an odd number of times.
     """
@@ -170,7 +177,7 @@ def ring(graph: csr_matrix, landmarks68: Array, corners: tuple[int, ...]) -> NDA
 
 
 def flood(graph: csr_matrix, start: int, walls: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Vertices that edges reach from ``start`` without stepping on ``walls`` (start itself may lie on one)."""
+    """Vertices that edges reach from ``start`` without stepping on ``walls`` (but may start on one)."""
     open_vertices = np.ones(graph.shape[0], bool)
     open_vertices[walls] = False
     open_vertices[start] = True
@@ -199,8 +206,12 @@ def ever_seen(
                     if name + side in expression:
                         vertices = vertices + value * expression[name + side]
             head_mm = ((vertices - origin) * 10).astype(np.float32)
-            screens = np.stack([facing_view(yaw, pitch, size_px=_SEEN_PX).screen(head_mm) for yaw, pitch in _SEEN_FROM])
-            shown = rasterize(screens, triangles.astype(np.int32), _SEEN_PX, _SEEN_PX, cull_backfaces=True, threads=2)
+            screens = np.stack(
+                [facing_view(yaw, pitch, size_px=_SEEN_PX).screen(head_mm) for yaw, pitch in _SEEN_FROM]
+            )
+            shown = rasterize(
+                screens, triangles.astype(np.int32), _SEEN_PX, _SEEN_PX, cull_backfaces=True, threads=2
+            )
             ids = np.unique(shown.triangle_id)
             seen[ids[ids >= 0]] = True
     near = np.zeros(len(material), bool)
@@ -222,11 +233,16 @@ def still_head(mesh: IctMesh, expression: dict[str, Array]) -> NDArray[np.bool_]
 def _islands(mesh: IctMesh, points: tuple[tuple[float, float], ...]) -> NDArray[np.int64]:
     """Vertices of the texture islands that hold these texture points."""
     joined = coo_matrix(
-        (np.ones(2 * len(mesh.triangles_uv)), np.concatenate([mesh.triangles_uv[:, :2], mesh.triangles_uv[:, 1:]]).T),
+        (
+            np.ones(2 * len(mesh.triangles_uv)),
+            np.concatenate([mesh.triangles_uv[:, :2], mesh.triangles_uv[:, 1:]]).T,
+        ),
         shape=(len(mesh.uv),) * 2,
     )
     _, island = connected_components(joined)
-    in_gums = (mesh.triangles >= GUMS_AND_TONGUE.start).all(1) & (mesh.triangles < GUMS_AND_TONGUE.stop).all(1)
+    in_gums = (mesh.triangles >= GUMS_AND_TONGUE.start).all(1) & (mesh.triangles < GUMS_AND_TONGUE.stop).all(
+        1
+    )
     gums, gums_uv = mesh.triangles[in_gums], mesh.triangles_uv[in_gums]
     centres = mesh.uv[gums_uv].mean(axis=1)
     _, nearest = cKDTree(centres).query(np.array(points))
@@ -235,8 +251,10 @@ def _islands(mesh: IctMesh, points: tuple[tuple[float, float], ...]) -> NDArray[
 
 
 def mirror_of_vertices(vertices: Array, group: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """The vertex of the same group that lies at each vertex's mirror image: an involution, exact where the mesh is
-    symmetric; the few vertices without a clear partner are paired by the least distance, or with themselves."""
+    """The vertex of the same group that lies at each vertex's mirror image: an involution, exact where the
+    mesh is symmetric; the few vertices without a clear partner are paired by the least distance, or with
+    themselves.
+    """
     flipped = vertices * [-1, 1, 1]
     mirror = np.arange(len(vertices), dtype=np.int32)
     for name in np.unique(group):

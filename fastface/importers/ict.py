@@ -1,19 +1,20 @@
 """ICT-FaceKit (Li et al. 2020, "Learning Formation of Physically-Based Face Attributes", CVPR; MIT licence).
 
-The authors publish one OBJ file per shape: ``generic_neutral_mesh.obj``, ``identityNNN.obj`` and 53 expressions. All
-share one topology of 26,719 vertices, so what a vertex is (material, mirror image, whether it can ever be seen) and
-where the landmarks lie is a fact about that topology; it ships as ``assets/ict_landmarks.npz`` and is made by
-``exports/models/build_ict_assets.py``.
+The authors publish one OBJ file per shape: ``generic_neutral_mesh.obj``, ``identityNNN.obj`` and 53
+expressions. All share one topology of 26,719 vertices, so what a vertex is (material, mirror image, whether
+it can ever be seen) and where the landmarks lie is a fact about that topology; it ships as
+``assets/ict_landmarks.npz`` and is made by ``exports/models/build_ict_assets.py``.
 
 What changes on the way in:
 
 - centimetres become millimetres, and the origin moves between the eyeballs' centres;
 - ``_L`` / ``_R`` become ``Left`` / ``Right``, by the side on which the shape is found to move;
-- ``browInnerUp_L`` + ``_R`` become ARKit's single ``browInnerUp``, and likewise ``cheekPuff``: ICT's halves are
-  disjoint, their sum is the whole. ICT has no ``tongueOut``;
-- ICT turns eyes as rigid parts outside its blend shapes: the gaze shapes here turn the eyeballs too (``_GAZE_DEG``);
-- the transparent shells over the eye (lashes, occlusion, blend, tear film), the flat iris behind the cornea, the
-  shoulders and whatever no camera can see are left out.
+- ``browInnerUp_L`` + ``_R`` become ARKit's single ``browInnerUp``, and likewise ``cheekPuff``: ICT's halves
+  are disjoint, their sum is the whole. ICT has no ``tongueOut``;
+- ICT turns eyes as rigid parts outside its blend shapes: the gaze shapes here turn the eyeballs too
+  (``_GAZE_DEG``);
+- the transparent shells over the eye (lashes, occlusion, blend, tear film), the flat iris behind the cornea,
+  the shoulders and whatever no camera can see are left out.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ _IDENTITY_FILE = re.compile(r"identity(\d{1,4})\.obj")
 _MERGED = ("browInnerUp", "cheekPuff")
 # Shapes named after the direction in which they move, not after the side they move on.
 _DIRECTED = ("jawLeft", "jawRight", "mouthLeft", "mouthRight")
-# The turn of an eyeball at coefficient 1, by the travel of ICT's own lids along with it (upper lid 6.3 mm down over an
-# eyeball of 15 mm radius: 25 degrees); as (degrees about +x, degrees about +y towards the nose).
+# The turn of an eyeball at coefficient 1, by the travel of ICT's own lids along with it (upper lid 6.3 mm
+# down over an eyeball of 15 mm radius: 25 degrees); as (degrees about +x, degrees about +y towards the nose).
 _GAZE_DEG = {"LookDown": (25.0, 0.0), "LookUp": (-25.0, 0.0), "LookIn": (0.0, 30.0), "LookOut": (0.0, -30.0)}
 
 _SPECS = {
@@ -99,10 +100,11 @@ class Shapes(NamedTuple):
 
 
 def import_ict(path: str | os.PathLike[str]) -> HeadModel:
-    """Read ICT-FaceKit from the authors' folder of OBJ files, or from an ``.npz`` with the arrays of ``_SPECS``.
+    """Read ICT-FaceKit from the authors' folder of OBJ files, or from an ``.npz`` with the arrays of
+    ``_SPECS``.
 
-    Of a folder, ``generic_neutral_mesh.obj`` is required; identities and expressions that are missing are left out.
-    Raises ``BadModelFile``.
+    Of a folder, ``generic_neutral_mesh.obj`` is required; identities and expressions that are missing are
+    left out. Raises ``BadModelFile``.
     """
     shapes = read_folder(path) if os.path.isdir(path) else read_npz(path)
     label = os.fspath(path)
@@ -121,8 +123,13 @@ def load_topology(path: Path = ASSET) -> Topology:
 
 
 def read_folder(folder: str | os.PathLike[str]) -> Shapes:
-    """Read the authors' OBJ files; files with other names are passed over. Raises ``BadModelFile``."""
+    """Read the authors' OBJ files, from their folder or their repository's; other files are passed over.
+
+    Raises ``BadModelFile``.
+    """
     root = Path(folder)
+    if not (root / NEUTRAL_FILE).exists() and (root / "FaceXModel" / NEUTRAL_FILE).exists():
+        root = root / "FaceXModel"
     neutral = read_obj(root / NEUTRAL_FILE)
     _need_topology(neutral.vertices, neutral.triangles, os.fspath(root / NEUTRAL_FILE))
     try:
@@ -154,17 +161,28 @@ def read_npz(path: str | os.PathLike[str]) -> Shapes:
     for field, count in (("identity", None), ("expression", len(names))):
         shape = arrays[field].shape
         if shape[1:] != (VERTEX_COUNT, 3) or shape[0] > MAX_MODES or count not in (None, shape[0]):
-            raise BadModelFile(f"{label}: wanted {field} of shape ({count or 'K'}, {VERTEX_COUNT}, 3), got {shape}")
+            raise BadModelFile(
+                f"{label}: wanted {field} of shape ({count or 'K'}, {VERTEX_COUNT}, 3), got {shape}"
+            )
     unknown = sorted(set(names) - set(authors_names()))
     if unknown or len(set(names)) != len(names):
-        raise BadModelFile(f"{label}: wanted each of ICT-FaceKit's expression names once, got {unknown[:3] or names[:3]}")
-    expression = {name: basis.astype(np.float32) for name, basis in zip(names, arrays["expression"], strict=True)}
-    return Shapes(arrays["mean"].astype(np.float64), arrays["triangles"], arrays["identity"].astype(np.float32), expression)
+        raise BadModelFile(
+            f"{label}: wanted each of ICT-FaceKit's expression names once, got {unknown[:3] or names[:3]}"
+        )
+    expression = {
+        name: basis.astype(np.float32) for name, basis in zip(names, arrays["expression"], strict=True)
+    }
+    return Shapes(
+        arrays["mean"].astype(np.float64),
+        arrays["triangles"],
+        arrays["identity"].astype(np.float32),
+        expression,
+    )
 
 
 @cache
 def authors_names() -> tuple[str, ...]:
-    """The authors' 53 expression names: ARKit's with ``_L`` / ``_R`` for a side, two shapes split, no tongue."""
+    """The authors' 53 expression names: ARKit's ``_L`` / ``_R`` for a side, two shapes split, no tongue."""
     names: list[str] = []
     for name in ARKIT_NAMES:
         if name in _MERGED:
@@ -178,7 +196,9 @@ def authors_names() -> tuple[str, ...]:
 
 def _need_topology(vertices: NDArray[Any], triangles: NDArray[Any], label: str) -> None:
     if vertices.shape != (VERTEX_COUNT, 3) or triangles.ndim != 2 or triangles.shape[1] != 3:
-        raise BadModelFile(f"{label}: wanted ICT-FaceKit's {VERTEX_COUNT} vertices, got an array of {vertices.shape}")
+        raise BadModelFile(
+            f"{label}: wanted ICT-FaceKit's {VERTEX_COUNT} vertices, got an array of {vertices.shape}"
+        )
     if not np.isfinite(vertices).all():
         raise BadModelFile(f"{label}: wanted finite vertices")
     if len(triangles) == 0 or triangles.min() < 0 or triangles.max() >= VERTEX_COUNT:
@@ -194,8 +214,8 @@ def build(shapes: Shapes, topology: Topology, label: str = "ICT-FaceKit") -> Hea
     apart_mm = _MM_PER_UNIT * float(np.linalg.norm(eyes[0] - eyes[1]))
     if not _EYES_APART_MM[0] <= apart_mm <= _EYES_APART_MM[1]:
         raise BadModelFile(
-            f"{label}: wanted the mean head in centimetres, eyes {_EYES_APART_MM[0]:g} to {_EYES_APART_MM[1]:g} mm "
-            f"apart, got {apart_mm:.4g}"
+            f"{label}: wanted the mean head in centimetres, its eyes {_EYES_APART_MM[0]:g} to "
+            f"{_EYES_APART_MM[1]:g} mm apart, got {apart_mm:.4g}"
         )
     origin = origin_of(shapes.neutral, topology.region)
     kept = np.flatnonzero(topology.region != DROPPED)
@@ -234,7 +254,9 @@ def origin_of(neutral: Float64, region: NDArray[np.uint8]) -> Float64:
 
 
 def arkit_expressions(shapes: Shapes, topology: Topology, label: str) -> dict[str, Float32]:
-    """The authors' shapes (V, 3), cm, under ARKit's names; sides are told by where a shape moves, not by its name."""
+    """The authors' shapes (V, 3), cm, under ARKit's names; sides are told by where a shape moves, not by its
+    name.
+    """
     found: dict[str, Float32] = {}
     for authors_name, shape in shapes.expression.items():
         stem = authors_name.removesuffix("_L").removesuffix("_R")
@@ -259,10 +281,10 @@ def arkit_expressions(shapes: Shapes, topology: Topology, label: str) -> dict[st
 def triangle_materials(corners: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Material (F,) of triangles from that of their corners ``(F, 3)``.
 
-    A rim's vertices belong to the lip or lid, so a triangle with any corner beyond it lies beyond it; of two kinds of
-    outer skin, or of gums and tongue, a triangle on the border gets the plainer one.
+    A rim's vertices belong to the lip or lid, so a triangle with any corner beyond it lies beyond it; of two
+    kinds of outer skin, or of gums and tongue, a triangle on the border gets the plainer one.
     """
-    material = corners.min(axis=1)
+    material: NDArray[np.uint8] = corners.min(axis=1)
     for name in ("mouth_interior", "other"):
         index = MATERIALS.index(name)
         material[(corners == index).any(axis=1)] = index
@@ -299,7 +321,7 @@ def _sphere_centre(points: Float64) -> Float64:
 
 
 def _eyeball_turn(neutral: Float64, region: NDArray[np.uint8], name: str) -> Float32:
-    """Displacement (V, 3), cm, of one eyeball at coefficient 1: the chord of its turn, so exact at 0 and 1."""
+    """Displacement (V, 3), cm, of an eyeball at coefficient 1: the chord of its turn, so exact at 0 and 1."""
     left, right = _eyeballs(region, neutral)
     vertices, nasal = (left, -1.0) if name.endswith("Left") else (right, 1.0)
     about_x, towards_nose = _GAZE_DEG[name.removeprefix("eye").removesuffix("Left").removesuffix("Right")]
@@ -337,7 +359,9 @@ def _on_triangles(
     corners = triangles[triangle]
     match = corners[:, :, None] == vertices[:, None, :]  # corner c of the triangle is vertex w of the triple
     if not match.any(axis=2).all():
-        raise BadModelFile(f"{label}: wanted ICT-FaceKit's polygons; a triangle that carries a landmark is not there")
+        raise BadModelFile(
+            f"{label}: wanted ICT-FaceKit's polygons; a triangle that carries a landmark is not there"
+        )
     bary = np.einsum("lcw,lw->lc", match.astype(np.float32), weights).astype(np.float32)
     return Correspondence(triangle, bary)
 

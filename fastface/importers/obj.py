@@ -32,8 +32,9 @@ class ObjMesh:
 def read_obj(path: str | os.PathLike[str], *, faces: bool = True) -> ObjMesh:
     """Read an OBJ file; with ``faces=False`` polygons are skipped and ``triangles`` is empty.
 
-    Raises ``BadModelFile`` for a file that cannot be read, is too large, is not text, holds numbers that are not
-    finite, or whose polygons index vertices that are not there (relative, negative indices are refused too).
+    Raises ``BadModelFile`` for a file that cannot be read, is too large, is not text, holds numbers that are
+    not finite, or whose polygons index vertices that are not there (relative, negative indices are refused
+    too).
     """
     label = os.fspath(path)
     lines = _read_bytes(path).splitlines()
@@ -89,7 +90,9 @@ def _triangles(lines: list[bytes], vertex_count: int, label: str) -> NDArray[np.
     corners = [line.split() for line in lines]
     counts = np.array([len(polygon) for polygon in corners])
     if counts.min() < 3 or counts.max() > MAX_CORNERS or int((counts - 2).sum()) > MAX_TRIANGLES:
-        raise BadModelFile(f"{label}: wanted polygons of 3 to {MAX_CORNERS} corners, at most {MAX_TRIANGLES} triangles")
+        raise BadModelFile(
+            f"{label}: wanted polygons of 3 to {MAX_CORNERS} corners, at most {MAX_TRIANGLES} triangles"
+        )
     text = _AFTER_SLASH.sub(b"", b" ".join(corner for polygon in corners for corner in polygon))
     try:
         with warnings.catch_warnings():
