@@ -23,8 +23,15 @@ struct Plan {
   std::int64_t frames, height, width, slots, slot_bytes;
 };
 
+struct Boundary {
+  std::int64_t count;
+  std::int16_t *x, *y;      // within the box
+  float* sum[kChannels];    // right sides
+};
+
 struct Slot {
   Hierarchy grid;
+  Boundary boundary;
   blend_solve::Channel channel[kChannels];
   float* scratch;  // one row in natural order
   float* rows;     // a finished row for each task
@@ -39,6 +46,10 @@ void take_slot(const Box& box, Slot& slot, Arena& arena) {
   const Shape& shape = slot.grid.level[0].shape;
   slot.scratch = arena.take<float>(shape.natural);
   slot.row_stride = shape.natural * kChannels;
+  const std::int64_t cells = box.height() * box.width();
+  slot.boundary.x = arena.take<std::int16_t>(cells);
+  slot.boundary.y = arena.take<std::int16_t>(cells);
+  for (float*& sum : slot.boundary.sum) sum = arena.take<float>(cells);
   slot.rows = arena.take<float>(slot.row_stride * row_tasks(box));
   for (blend_solve::Channel& channel : slot.channel) blend_solve::lay_out(slot.grid, channel, arena);
 }
@@ -83,11 +94,11 @@ Frame frame_at(const Blend& op, const Plan& plan, std::int64_t index) {
   return frame;
 }
 
-// ---- right side
+// ---- boundary
 
 // Adds up what the known neighbours of the cell at image pixel (row, column) ask for.
-FF_INLINE void gather_boundary(const Frame& frame, std::int64_t row, std::int64_t column, float (&sum)[kChannels],
-                               float& largest) {
+FF_INLINE void gather_neighbours(const Frame& frame, std::int64_t row, std::int64_t column, float (&sum)[kChannels],
+                                 float& largest) {
   const Plan& plan = *frame.plan;
   constexpr int kDown[4] = {0, 0, -1, 1}, kRight[4] = {-1, 1, 0, 0};
   for (int n = 0; n < 4; ++n) {
@@ -104,30 +115,42 @@ FF_INLINE void gather_boundary(const Frame& frame, std::int64_t row, std::int64_
   }
 }
 
-// Fills the channels' right sides and returns the largest jump around the mask.
-float set_up_right_side(const Frame& frame, const Slot& slot) {
+// Lists the cells that touch the boundary, with their right sides, and returns the largest jump.
+float gather_boundary(const Frame& frame, const Slot& slot, Boundary& boundary) {
   const Hierarchy& grid = slot.grid;
-  const Shape& shape = grid.level[0].shape;
   float largest = 0.0f;
-  for (std::int64_t y = 0; y < shape.height; ++y) {
-    const Span span = grid.level[0].span[y];
-    const std::int64_t at = y * shape.stride;
-    for (const blend_solve::Channel& channel : slot.channel)
-      for (float* side : channel.side[0]) clear(side + at + span.begin, span.end - span.begin);
+  boundary.count = 0;
+  for (std::int64_t y = 0; y < grid.box.height(); ++y) {
     const std::uint8_t* outside = grid.outside_row(y);
-    for (std::int64_t x8 = 2 * span.begin; x8 < 2 * span.end; x8 += 8) {
+    for (std::int64_t x8 = 0; x8 < grid.box.width(); x8 += 8) {
       std::uint64_t eight;
       std::memcpy(&eight, outside + x8, 8);
       if (eight == 0) continue;
       for (std::int64_t x = x8; x < x8 + 8; ++x) {
         if (outside[x] == 0) continue;
         float sum[kChannels] = {0.0f, 0.0f, 0.0f};
-        gather_boundary(frame, grid.box.y0 + y, grid.box.x0 + x, sum, largest);
-        for (int c = 0; c < kChannels; ++c) slot.channel[c].side[0][(x + y) & 1][at + x / 2] = sum[c];
+        gather_neighbours(frame, grid.box.y0 + y, grid.box.x0 + x, sum, largest);
+        boundary.y[boundary.count] = static_cast<std::int16_t>(y);
+        boundary.x[boundary.count] = static_cast<std::int16_t>(x);
+        for (int c = 0; c < kChannels; ++c) boundary.sum[c][boundary.count] = sum[c];
+        ++boundary.count;
       }
     }
   }
   return largest;
+}
+
+void set_up_right_side(const Slot& slot, int channel) {
+  const Level& level = slot.grid.level[0];
+  float* const* side = slot.channel[channel].side[0];
+  for (std::int64_t y = 0; y < level.shape.height; ++y)
+    for (int c = 0; c < 2; ++c)
+      clear(side[c] + y * level.shape.stride + level.span[y].begin, level.span[y].end - level.span[y].begin);
+  const Boundary& boundary = slot.boundary;
+  for (std::int64_t i = 0; i < boundary.count; ++i) {
+    const std::int64_t x = boundary.x[i], y = boundary.y[i];
+    side[(x + y) & 1][y * level.shape.stride + x / 2] = boundary.sum[channel][i];
+  }
 }
 
 // ---- finished rows
@@ -159,12 +182,10 @@ void finish_row(const Frame& frame, const Box& box, std::int64_t y, const float*
   const std::int64_t first = (box.y0 + y) * frame.plan->width + box.x0, width = box.width();
   const std::uint8_t* mask = frame.mask + first;
   for (std::int64_t x = 0; x < width;) {
-    if (mask[x] == 0) {
-      ++x;
-      continue;
-    }
-    std::int64_t end = x + 1;
-    while (end < width && mask[end] != 0) ++end;
+    x += first_nonzero(mask + x, width - x);
+    if (x == width) return;
+    const void* zero = std::memchr(mask + x, 0, static_cast<std::size_t>(width - x));
+    const std::int64_t end = zero == nullptr ? width : static_cast<const std::uint8_t*>(zero) - mask;
     const std::int64_t at = (first + x) * kChannels, count = (end - x) * kChannels;
     const float* source = frame.source + at;
     std::uint8_t* image = frame.image + at;
@@ -197,12 +218,15 @@ void blend_frame(const Frame& frame, unsigned char* workspace, int threads) {
   Slot slot;
   Arena arena(workspace);
   take_slot(box, slot, arena);
-  set_up_finest(slot.grid, frame.mask, plan.height, plan.width, reinterpret_cast<std::uint8_t*>(slot.scratch));
-  const bool moved = set_up_right_side(frame, slot) >= frame.tolerance;
+  set_up_bytes(slot.grid, frame.mask, plan.height, plan.width);
+  const bool moved = gather_boundary(frame, slot, slot.boundary) >= frame.tolerance;
   if (moved) {
+    set_up_finest(slot.grid);
     set_up_coarse(slot.grid, slot.scratch);
-    parallel_for(kChannels, threads,
-                 [&](std::int64_t c) { blend_solve::solve(slot.grid, slot.channel[c], frame.tolerance); });
+    parallel_for(kChannels, threads, [&](std::int64_t c) {
+      set_up_right_side(slot, static_cast<int>(c));
+      blend_solve::solve(slot.grid, slot.channel[c], frame.tolerance);
+    });
   }
   parallel_for(row_tasks(box), threads, [&](std::int64_t task) {
     float* h = slot.rows + task * slot.row_stride;

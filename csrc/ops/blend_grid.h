@@ -19,7 +19,7 @@ namespace blend_grid {
 
 constexpr int kRed = 0, kBlack = 1;
 constexpr int kMaxLevels = 18;
-constexpr std::int64_t kPad = 16;  // elements beside a row, whatever the instruction set, so that layouts agree
+constexpr std::int64_t kPad = 16;  // the widest vector, so that layouts do not depend on the instruction set
 
 FF_INLINE std::int64_t round_up(std::int64_t value, std::int64_t step) { return (value + step - 1) / step * step; }
 FF_INLINE std::int64_t min_of(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
@@ -29,7 +29,9 @@ FF_INLINE void clear(float* data, std::int64_t count) {
   std::memset(data, 0, static_cast<std::size_t>(count) * sizeof(float));
 }
 
-// Sizes of one level. A plane is one colour of one array: rows -1 ... height, each `stride` long.
+// Sizes of one level. A plane is one colour of one array: rows -1 ... height, each `stride` long, with at least one zero
+// between a row's last element and the next row's first. Vectors at the end of a row may read into the next: what they
+// make of it ends up in cells beyond the border, whose inverse diagonal and links are zero.
 struct Shape {
   std::int64_t height, width, half, stride, natural;
 
@@ -38,11 +40,11 @@ struct Shape {
     s.height = height;
     s.width = width;
     s.half = (width + 1) / 2;
-    s.stride = round_up(s.half, kPad) + kPad;
+    s.stride = round_up(s.half + 1, kPad);
     s.natural = 2 * s.stride;
     return s;
   }
-  std::int64_t plane() const { return (height + 2) * stride + kPad; }
+  std::int64_t plane() const { return (height + 2) * stride + 3 * kPad; }
   std::int64_t first() const { return stride + kPad; }  // element 0 of row 0
   std::int64_t natural_plane() const { return (height + 2) * natural + kPad; }
   std::int64_t natural_first() const { return natural + kPad; }
@@ -75,13 +77,15 @@ struct Hierarchy {
   Box box;
   int levels;
   Level level[kMaxLevels];
-  // Finest level, natural order, bytes with a ring of zeros: 1 where unknown; neighbours outside the mask of unknown
-  // cells.
-  std::uint8_t *unknown, *outside;
+  // Finest level, natural order, bytes with a ring of zeros. 1 where unknown; of unknown cells the number of neighbours in
+  // the image and of those outside the mask.
+  std::uint8_t *unknown, *degree, *outside;
   std::int64_t bytes_stride;
 
-  FF_INLINE const std::uint8_t* unknown_row(std::int64_t y) const { return unknown + (y + 1) * bytes_stride + kPad; }
-  FF_INLINE const std::uint8_t* outside_row(std::int64_t y) const { return outside + (y + 1) * bytes_stride + kPad; }
+  FF_INLINE std::uint8_t* unknown_row(std::int64_t y) const { return unknown + (y + 1) * bytes_stride + kPad; }
+  FF_INLINE std::uint8_t* degree_row(std::int64_t y) const { return degree + (y + 1) * bytes_stride + kPad; }
+  FF_INLINE std::uint8_t* outside_row(std::int64_t y) const { return outside + (y + 1) * bytes_stride + kPad; }
+  FF_INLINE std::size_t bytes() const { return static_cast<std::size_t>(bytes_stride * (box.height() + 3)); }
 };
 
 FF_INLINE float* take_plane(Arena& arena, const Shape& shape) {
@@ -89,7 +93,14 @@ FF_INLINE float* take_plane(Arena& arena, const Shape& shape) {
   return at == nullptr ? nullptr : at + shape.first();
 }
 
-FF_INLINE void clear_plane(float* plane, const Shape& shape) { clear(plane - shape.first(), shape.plane()); }
+
+// Zeros around what is written into a plane: the rows before the first and after the last, and the rest of every row
+// beyond its first `used` elements.
+FF_INLINE void clear_border(float* plane, const Shape& shape, std::int64_t used) {
+  clear(plane - shape.first(), shape.first());
+  for (std::int64_t y = 0; y < shape.height; ++y) clear(plane + y * shape.stride + used, shape.stride - used);
+  clear(plane + shape.height * shape.stride, shape.stride + 2 * kPad);
+}
 
 FF_INLINE float* take_natural(Arena& arena, const Shape& shape) {
   float* at = arena.take<float>(shape.natural_plane());
@@ -99,8 +110,8 @@ FF_INLINE float* take_natural(Arena& arena, const Shape& shape) {
 inline void lay_out(Hierarchy& grid, Arena& arena) {
   Shape shape = Shape::of(grid.box.height(), grid.box.width());
   grid.bytes_stride = shape.natural + 2 * kPad;
-  grid.unknown = arena.take<std::uint8_t>(grid.bytes_stride * (shape.height + 3));
-  grid.outside = arena.take<std::uint8_t>(grid.bytes_stride * (shape.height + 3));
+  for (std::uint8_t** array : {&grid.unknown, &grid.degree, &grid.outside})
+    *array = arena.take<std::uint8_t>(static_cast<std::int64_t>(grid.bytes()));
   grid.levels = 0;
   for (;;) {
     Level& level = grid.level[grid.levels];
@@ -118,28 +129,39 @@ inline void lay_out(Hierarchy& grid, Arena& arena) {
   }
 }
 
+FF_INLINE std::int64_t first_nonzero(const std::uint8_t* row, std::int64_t width) {
+  std::int64_t x = 0;
+  for (std::uint64_t eight; x + 8 <= width; x += 8) {
+    std::memcpy(&eight, row + x, 8);
+    if (eight != 0) break;
+  }
+  while (x < width && row[x] == 0) ++x;
+  return x;
+}
+
+// Below `first` where there is none.
+FF_INLINE std::int64_t last_nonzero(const std::uint8_t* row, std::int64_t first, std::int64_t width) {
+  std::int64_t end = width;
+  for (std::uint64_t eight; end - 8 >= first; end -= 8) {
+    std::memcpy(&eight, row + end - 8, 8);
+    if (eight != 0) break;
+  }
+  while (end > first && row[end - 1] == 0) --end;
+  return end - 1;
+}
+
 inline Box find_box(const std::uint8_t* mask, std::int64_t height, std::int64_t width) {
   Box box{width, 0, 0, 0};
   bool any = false;
   for (std::int64_t y = 0; y < height; ++y) {
     const std::uint8_t* row = mask + y * width;
-    std::int64_t first = 0, last = width;
-    for (std::uint64_t eight; first + 8 <= width; first += 8) {
-      std::memcpy(&eight, row + first, 8);
-      if (eight != 0) break;
-    }
-    while (first < width && row[first] == 0) ++first;
+    const std::int64_t first = first_nonzero(row, width);
     if (first == width) continue;
-    for (std::uint64_t eight; last >= 8; last -= 8) {
-      std::memcpy(&eight, row + last - 8, 8);
-      if (eight != 0) break;
-    }
-    while (row[last - 1] == 0) --last;
     if (!any) box.y0 = y;
     any = true;
     box.y1 = y + 1;
     box.x0 = min_of(box.x0, first);
-    box.x1 = max_of(box.x1, last);
+    box.x1 = max_of(box.x1, last_nonzero(row, first, width) + 1);
   }
   return any ? box : Box{0, 0, 0, 0};
 }
@@ -154,66 +176,57 @@ inline Span span_of(std::int64_t first_cell, std::int64_t last_cell) {
 
 inline void copy_mask(const Hierarchy& grid, const std::uint8_t* mask, std::int64_t image_width) {
   const Box& box = grid.box;
-  std::memset(grid.unknown, 0, static_cast<std::size_t>(grid.bytes_stride * (box.height() + 3)));
+  std::memset(grid.unknown, 0, grid.bytes());
   for (std::int64_t y = 0; y < box.height(); ++y) {
-    const std::uint8_t* from = mask + (box.y0 + y) * image_width + box.x0;
-    std::uint8_t* to = const_cast<std::uint8_t*>(grid.unknown_row(y));
-    std::int64_t first = box.width(), last = -1;
+    const std::uint8_t* FF_RESTRICT from = mask + (box.y0 + y) * image_width + box.x0;
+    std::uint8_t* FF_RESTRICT to = grid.unknown_row(y);
     for (std::int64_t x = 0; x < box.width(); ++x) to[x] = from[x] != 0 ? 1 : 0;
-    for (std::int64_t x = 0; x < box.width(); ++x)
-      if (to[x] != 0) {
-        first = x;
-        break;
-      }
-    for (std::int64_t x = box.width() - 1; x >= first; --x)
-      if (to[x] != 0) {
-        last = x;
-        break;
-      }
-    grid.level[0].span[y] = span_of(first, last);
+    const std::int64_t first = first_nonzero(to, box.width());
+    grid.level[0].span[y] = span_of(first, last_nonzero(to, first, box.width()));
   }
 }
 
-// Writes the degrees of a row's cells, |N_p|, and how many of the neighbours are known.
-inline void count_neighbours(const Hierarchy& grid, std::int64_t y, std::int64_t image_height, std::int64_t image_width,
-                             std::uint8_t* FF_RESTRICT degree) {
+inline void count_neighbours(const Hierarchy& grid, std::int64_t y, std::int64_t image_height,
+                             std::int64_t image_width) {
   const Box& box = grid.box;
   const std::uint8_t* here = grid.unknown_row(y);
   const std::uint8_t* above = grid.unknown_row(y - 1);
   const std::uint8_t* below = grid.unknown_row(y + 1);
-  std::uint8_t* FF_RESTRICT outside = const_cast<std::uint8_t*>(grid.outside_row(y));
+  std::uint8_t* FF_RESTRICT degree = grid.degree_row(y);
+  std::uint8_t* FF_RESTRICT outside = grid.outside_row(y);
   const std::int64_t row = box.y0 + y, width = box.width();
   const std::uint8_t whole = static_cast<std::uint8_t>(4 - (row == 0) - (row == image_height - 1));
   for (std::int64_t x = 0; x < width; ++x) degree[x] = static_cast<std::uint8_t>(here[x] * whole);
   if (box.x0 == 0) degree[0] = static_cast<std::uint8_t>(degree[0] - here[0]);
   if (box.x1 == image_width) degree[width - 1] = static_cast<std::uint8_t>(degree[width - 1] - here[width - 1]);
   for (std::int64_t x = 0; x < width; ++x) {
-    const int inside = here[x - 1] + here[x + 1] + above[x] + below[x];
+    const std::uint8_t inside = static_cast<std::uint8_t>(here[x - 1] + here[x + 1] + above[x] + below[x]);
     outside[x] = static_cast<std::uint8_t>(degree[x] - here[x] * inside);
   }
 }
 
-inline void set_up_finest(const Hierarchy& grid, const std::uint8_t* mask, std::int64_t image_height,
-                          std::int64_t image_width, std::uint8_t* degree) {
+// The bytes of the finest level; enough to find the cells at the boundary.
+inline void set_up_bytes(const Hierarchy& grid, const std::uint8_t* mask, std::int64_t image_height,
+                         std::int64_t image_width) {
+  copy_mask(grid, mask, image_width);
+  std::memset(grid.degree, 0, grid.bytes());
+  std::memset(grid.outside, 0, grid.bytes());
+  for (std::int64_t y = 0; y < grid.box.height(); ++y) count_neighbours(grid, y, image_height, image_width);
+}
+
+inline void set_up_finest(const Hierarchy& grid) {
   const Level& level = grid.level[0];
   const Shape& shape = level.shape;
-  copy_mask(grid, mask, image_width);
-  std::memset(grid.outside, 0, static_cast<std::size_t>(grid.bytes_stride * (shape.height + 3)));
-  std::memset(degree, 0, static_cast<std::size_t>(shape.natural));
-  for (int c = 0; c < 2; ++c) clear_plane(level.inverse[c], shape);
-  clear_plane(level.diagonal, shape);
+  for (float* plane : {level.inverse[kRed], level.inverse[kBlack], level.diagonal})
+    clear_border(plane, shape, shape.half);
   for (std::int64_t y = 0; y < shape.height; ++y) {
-    count_neighbours(grid, y, image_height, image_width, degree);
     for (int c = 0; c < 2; ++c) {
       float* FF_RESTRICT inverse = level.inverse[c] + y * shape.stride;
-      const std::uint8_t* FF_RESTRICT from = degree + ((y + c) & 1);
-      for (std::int64_t i = 0; i < shape.half; ++i) {
-        const float d = static_cast<float>(from[2 * i]);
-        inverse[i] = d > 0.0f ? 1.0f / d : 0.0f;
-      }
+      const std::uint8_t* FF_RESTRICT from = grid.degree_row(y) + ((y + c) & 1);
+      for (std::int64_t i = 0; i < shape.half; ++i) inverse[i] = inverse_degree(from[2 * i]);
     }
     float* FF_RESTRICT diagonal = level.diagonal + y * shape.stride;
-    const std::uint8_t* FF_RESTRICT from = degree + ((y + kBlack) & 1);
+    const std::uint8_t* FF_RESTRICT from = grid.degree_row(y) + ((y + kBlack) & 1);
     for (std::int64_t i = 0; i < shape.half; ++i) diagonal[i] = static_cast<float>(from[2 * i]);
   }
 }
@@ -279,8 +292,8 @@ inline void coarsen(const Level& from, const Level& to) {
 // From natural order to colours.
 inline void split_level(const Level& level, float* FF_RESTRICT inverse) {
   const Shape& shape = level.shape;
-  for (float* link : level.link) clear_plane(link, shape);
-  for (int c = 0; c < 2; ++c) clear_plane(level.inverse[c], shape);
+  for (float* link : level.link) clear_border(link, shape, shape.half);
+  for (float* plane : level.inverse) clear_border(plane, shape, shape.half);
   clear(inverse, shape.natural);
   for (std::int64_t y = 0; y < shape.height; ++y) {
     const std::int64_t row = y * shape.natural;

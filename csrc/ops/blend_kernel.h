@@ -15,6 +15,12 @@ FF_HD float boundary_jump(std::uint8_t photo, float source) {
   return __builtin_fabsf(jump) <= kSane ? jump : 0.0f;
 }
 
+// 1 / |N_p|, or 0 for a known cell.
+FF_HD float inverse_degree(std::uint8_t degree) {
+  const float most = degree == 4 ? 0.25f : degree == 3 ? 1.0f / 3.0f : 0.0f;
+  return degree == 2 ? 0.5f : degree == 1 ? 1.0f : most;
+}
+
 // One Gauss-Seidel update. inverse_diagonal is 0 outside the mask, where the value stays 0.
 template <class F>
 FF_HD F relax(F inverse_diagonal, F neighbours, F right_side) {

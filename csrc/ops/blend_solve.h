@@ -109,7 +109,8 @@ struct Sweep {
   // After a red and a black half sweep from zero the residual is zero on black cells, and on red ones it is what the
   // black values brought.
   FF_INLINE VecFloat red_residual(std::int64_t y, std::int64_t i) const {
-    return y < level.shape.height ? keep_unknown_red(at(y) + i, neighbours(kRed, y, i)) : zero();
+    if (y >= level.shape.height || i >= level.shape.stride) return zero();
+    return keep_unknown_red(at(y) + i, neighbours(kRed, y, i));
   }
 
   FF_INLINE void restrict_rows(std::int64_t j, const Level& coarse, float* const* coarse_side) const {
@@ -233,21 +234,33 @@ inline Step turn(const Hierarchy& grid, const Channel& channel, float beta, bool
 }
 
 // Moves the solution and the residual of row y by alpha along the direction.
-FF_INLINE void advance_row(const Level& level, const Channel& channel, std::int64_t y, float alpha) {
+FF_INLINE void advance_row(const Level& level, const Channel& channel, std::int64_t y, float alpha, bool first) {
   const Span span = level.span[y];
   for (std::int64_t i = span.begin; i < span.end; i += kLanes) {
     const std::int64_t here = y * level.shape.stride + i;
     float *residual = channel.side[0][kBlack] + here, *solution = channel.solution + here;
-    store(solution, load(solution) + alpha * load(channel.direction + here));
+    const VecFloat move = alpha * load(channel.direction + here);
+    store(solution, first ? move : load(solution) + move);
     store(residual, load(residual) - alpha * load(channel.image + here));
+  }
+}
+
+// Zeros wherever the sweeps do not write.
+FF_INLINE void clear_outside(float* plane, const Level& level) {
+  clear_border(plane, level.shape, level.shape.stride);
+  for (std::int64_t y = 0; y < level.shape.height; ++y) {
+    const Span span = level.span[y];
+    float* row = plane + y * level.shape.stride;
+    clear(row, span.begin);
+    clear(row + span.end, level.shape.stride - span.end);
   }
 }
 
 // Brings the red right sides over to the black ones, and clears what the sweeps expect to be zero.
 inline void eliminate_red(const Hierarchy& grid, const Channel& channel) {
   for (int l = 0; l < grid.levels; ++l)
-    for (int c = 0; c < 2; ++c) clear_plane(channel.value[l][c], grid.level[l].shape);
-  clear_plane(channel.solution, grid.level[0].shape);
+    for (float* plane : channel.value[l]) clear_outside(plane, grid.level[l]);
+  clear(channel.value[grid.levels - 1][kBlack], grid.level[grid.levels - 1].shape.stride);  // one red cell, no black one
   const Sweep<true> sweep = finest_sweep(grid, channel);
   const Level& level = grid.level[0];
   for (std::int64_t y = 0; y < level.shape.height; ++y) sweep.start_row(kRed, y);
@@ -285,12 +298,17 @@ inline void solve(const Hierarchy& grid, const Channel& channel, float tolerance
   const Sweep<true> sweep = finest_sweep(grid, channel);
   const Level& level = grid.level[0];
   eliminate_red(grid, channel);
+  if (grid.levels == 1) {  // a single cell
+    sweep.start_row(kRed, 0);
+    return;
+  }
   float alpha = 0.0f, product = 0.0f, size = 0.0f;
-  for (int iteration = 0; grid.levels > 1 && iteration < kMaxIterations; ++iteration) {
+  int iteration = 0;
+  for (; iteration < kMaxIterations; ++iteration) {
     const bool first = iteration == 0;
     const float previous_product = product, previous_size = size;
     product = cycle(grid, channel, [&](std::int64_t y) {
-      if (!first) advance_row(level, channel, y, alpha);
+      if (!first) advance_row(level, channel, y, alpha, iteration == 1);
       sweep.start_row(kBlack, y);
     });
     const Step step = turn(grid, channel, first ? 0.0f : product / previous_product, first);
@@ -302,7 +320,7 @@ inline void solve(const Hierarchy& grid, const Channel& channel, float tolerance
     rate = rate < kBestRate ? kBestRate : rate > kWorstRate ? kWorstRate : rate;
     if (size * rate / (1.0f - rate) < tolerance) break;
   }
-  for (std::int64_t y = 0; y < level.shape.height; ++y) advance_row(level, channel, y, alpha);
+  for (std::int64_t y = 0; y < level.shape.height; ++y) advance_row(level, channel, y, alpha, iteration == 0);
   finish(grid, channel);
 }
 
