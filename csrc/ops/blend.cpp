@@ -25,16 +25,15 @@ struct Plan {
 
 struct Boundary {
   std::int64_t count;
-  std::int16_t *x, *y;      // within the box
-  float* sum[kChannels];    // right sides
+  std::int16_t *x, *y;    // within the box
+  float* sum[kChannels];  // right sides
 };
 
 struct Slot {
   Hierarchy grid;
   Boundary boundary;
   blend_solve::Channel channel[kChannels];
-  float* scratch;  // one row in natural order
-  float* rows;     // a finished row for each task
+  float* rows;  // a finished row for each task
   std::int64_t row_stride;
 };
 
@@ -44,7 +43,6 @@ void take_slot(const Box& box, Slot& slot, Arena& arena) {
   slot.grid.box = box;
   blend_grid::lay_out(slot.grid, arena);
   const Shape& shape = slot.grid.level[0].shape;
-  slot.scratch = arena.take<float>(shape.natural);
   slot.row_stride = shape.natural * kChannels;
   const std::int64_t cells = box.height() * box.width();
   slot.boundary.x = arena.take<std::int16_t>(cells);
@@ -140,17 +138,12 @@ float gather_boundary(const Frame& frame, const Slot& slot, Boundary& boundary) 
   return largest;
 }
 
-void set_up_right_side(const Slot& slot, int channel) {
-  const Level& level = slot.grid.level[0];
-  float* const* side = slot.channel[channel].side[0];
-  for (std::int64_t y = 0; y < level.shape.height; ++y)
-    for (int c = 0; c < 2; ++c)
-      clear(side[c] + y * level.shape.stride + level.span[y].begin, level.span[y].end - level.span[y].begin);
+void set_up_right_side(const Slot& slot, int c) {
+  const blend_solve::Channel& channel = slot.channel[c];
   const Boundary& boundary = slot.boundary;
-  for (std::int64_t i = 0; i < boundary.count; ++i) {
-    const std::int64_t x = boundary.x[i], y = boundary.y[i];
-    side[(x + y) & 1][y * level.shape.stride + x / 2] = boundary.sum[channel][i];
-  }
+  blend_solve::clear_sides(slot.grid, channel);
+  for (std::int64_t i = 0; i < boundary.count; ++i)
+    blend_solve::add_to_side(slot.grid, channel, boundary.x[i], boundary.y[i], boundary.sum[c][i]);
 }
 
 // ---- finished rows
@@ -163,8 +156,8 @@ void interleave_row(const Slot& slot, std::int64_t y, float* row) {
   for (std::int64_t i = span.begin; i < span.end; i += kLanes) {
     VecFloat low[kChannels], high[kChannels];
     for (int c = 0; c < kChannels; ++c) {
-      const VecFloat red = load(slot.channel[c].value[0][kRed] + at + i);
-      const VecFloat black = load(slot.channel[c].value[0][kBlack] + at + i);
+      const VecFloat red = blend_solve::solved_red(slot.grid, slot.channel[c], y, i);
+      const VecFloat black = load(slot.channel[c].solution + at + i);
       zip(s == 0 ? red : black, s == 0 ? black : red, low[c], high[c]);
     }
     store_triples(row + 6 * i, low);
@@ -172,9 +165,15 @@ void interleave_row(const Slot& slot, std::int64_t y, float* row) {
   }
 }
 
-FF_INLINE void finish_run(const float* FF_RESTRICT source, const float* FF_RESTRICT h, std::uint8_t* FF_RESTRICT image,
-                          std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) image[i] = finished_pixel(source[i] + h[i]);
+void finish_run(const float* source, const float* h, std::uint8_t* image, std::int64_t count) {
+  using Bytes = Vec<std::uint8_t, kLanes>;
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    const VecFloat value = load(source + i) + (h == nullptr ? zero() : load(h + i));
+    const VecInt rounded = __builtin_convertvector(clamp_grey(value) + 0.5f, VecInt);
+    store(image + i, __builtin_convertvector(rounded, Bytes));
+  }
+  for (; i < count; ++i) image[i] = finished_pixel(source[i] + (h == nullptr ? 0.0f : h[i]));
 }
 
 // `h` holds the row's solution from the box's left edge on, or is null where it is zero.
@@ -189,11 +188,7 @@ void finish_row(const Frame& frame, const Box& box, std::int64_t y, const float*
     const std::int64_t at = (first + x) * kChannels, count = (end - x) * kChannels;
     const float* source = frame.source + at;
     std::uint8_t* image = frame.image + at;
-    if (h != nullptr) {
-      finish_run(source, h + x * kChannels, image, count);
-    } else {
-      for (std::int64_t i = 0; i < count; ++i) image[i] = finished_pixel(source[i]);
-    }
+    finish_run(source, h == nullptr ? nullptr : h + x * kChannels, image, count);
     if (frame.exact != nullptr)
       for (std::int64_t i = 0; i < count; ++i)
         frame.exact[at + i] = source[i] + (h == nullptr ? 0.0f : h[x * kChannels + i]);
@@ -222,7 +217,7 @@ void blend_frame(const Frame& frame, unsigned char* workspace, int threads) {
   const bool moved = gather_boundary(frame, slot, slot.boundary) >= frame.tolerance;
   if (moved) {
     set_up_finest(slot.grid);
-    set_up_coarse(slot.grid, slot.scratch);
+    set_up_coarse(slot.grid);
     parallel_for(kChannels, threads, [&](std::int64_t c) {
       set_up_right_side(slot, static_cast<int>(c));
       blend_solve::solve(slot.grid, slot.channel[c], frame.tolerance);

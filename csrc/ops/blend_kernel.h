@@ -16,9 +16,11 @@ FF_HD float boundary_jump(std::uint8_t photo, float source) {
 }
 
 // 1 / |N_p|, or 0 for a known cell.
-FF_HD float inverse_degree(std::uint8_t degree) {
-  const float most = degree == 4 ? 0.25f : degree == 3 ? 1.0f / 3.0f : 0.0f;
-  return degree == 2 ? 0.5f : degree == 1 ? 1.0f : most;
+template <class F>
+FF_HD F inverse_degree(F degree) {
+  const F zero{};
+  const F most = degree == 4.0f ? zero + 0.25f : degree == 3.0f ? zero + 1.0f / 3.0f : zero;
+  return degree == 2.0f ? zero + 0.5f : degree == 1.0f ? zero + 1.0f : most;
 }
 
 // One Gauss-Seidel update. inverse_diagonal is 0 outside the mask, where the value stays 0.
@@ -38,16 +40,22 @@ FF_HD F coarse_link(F first, F second) {
 // The conductance to the boundary adds up too, but if only some of the four cells touch the boundary, the coarse value
 // lies further in than theirs and a resistance comes on top: 1/4 for a straight wall in the limit, much less for a lone
 // hole. The constants are between the two, chosen for the rate of convergence on walls, holes, combs and speckle.
-FF_HD float coarse_conductance(float sum, float touching, float unknown) {
-  const float extra = touching >= unknown ? 0.0f : touching == 2.0f ? 0.15f : 0.06f;
-  return sum > 0.0f ? sum / (1.0f + extra * sum) : 0.0f;
+template <class F>
+FF_HD F coarse_conductance(F sum, F touching, F unknown) {
+  const F zero{};
+  const F partial = touching == 2.0f ? zero + 0.15f : zero + 0.06f;
+  const F extra = touching >= unknown ? zero : partial;
+  return sum / (1.0f + extra * sum);
 }
 
-FF_HD float clamp_grey(float value) {
-  const float positive = value > 0.0f ? value : 0.0f;  // NaN becomes 0
-  return positive < 255.0f ? positive : 255.0f;
+template <class F>
+FF_HD F clamp_grey(F value) {
+  const F zero{};
+  const F positive = value > 0.0f ? value : zero;  // NaN becomes 0
+  return positive < 255.0f ? positive : zero + 255.0f;
 }
 
+// Rounded by truncation after adding a half.
 FF_HD std::uint8_t finished_pixel(float value) {
   return static_cast<std::uint8_t>(static_cast<std::int32_t>(clamp_grey(value) + 0.5f));
 }

@@ -1,7 +1,8 @@
 // Solves for h: conjugate gradients preconditioned by one symmetric multigrid V-cycle (red-black Gauss-Seidel forth and
-// back, piecewise constant transfer). The cycle makes the number of iterations small and independent of the image's size,
-// the conjugate gradients make convergence certain whatever the mask's shape. Tatebe, The multigrid preconditioned
-// conjugate gradient method, 1993; Hestenes and Stiefel, Methods of conjugate gradients for solving linear systems, 1952.
+// back, piecewise constant transfer). The cycle makes the number of iterations small and independent of the image's
+// size, the conjugate gradients make convergence certain whatever the mask's shape. Tatebe, The multigrid
+// preconditioned conjugate gradient method, 1993; Hestenes and Stiefel, Methods of conjugate gradients for solving
+// linear systems, 1952.
 //
 // A red cell has black neighbours only, so red values follow from black ones. The iteration therefore runs on the black
 // half alone: its residual is zero on red cells, and what the cycle's last, red, half sweep leaves behind is just what
@@ -18,7 +19,7 @@ namespace blend_solve {
 using namespace blend_grid;
 
 // One colour channel's arrays; by level: the right side and the value of the cycle. On the finest level side[kBlack]
-// becomes the residual, and value in the end the solution.
+// becomes the residual.
 struct Channel {
   float* side[kMaxLevels][2];
   float* value[kMaxLevels][2];
@@ -34,8 +35,6 @@ inline void lay_out(const Hierarchy& grid, Channel& channel, Arena& arena) {
   for (float** array : {&channel.direction, &channel.image, &channel.solution})
     *array = take_plane(arena, grid.level[0].shape);
 }
-
-FF_INLINE VecFloat zero() { return VecFloat{}; }
 
 FF_INLINE float sum_lanes(VecFloat v) {
   float sum = 0.0f;
@@ -53,8 +52,8 @@ FF_INLINE VecFloat magnitude(VecFloat v) { return v > 0.0f ? v : -v; }
 
 // ---- one level of the cycle
 
-// A level as the row functions see it. On the finest level every link is 1, known cells are told by a zero diagonal, and
-// the right side is zero on red cells.
+// A level as the row functions see it. On the finest level every link is 1, known cells are told by a zero diagonal,
+// and the right side is zero on red cells.
 template <bool kFinest>
 struct Sweep {
   const Level& level;
@@ -68,7 +67,8 @@ struct Sweep {
     const std::int64_t stride = level.shape.stride, here = at(y) + i, left = here - 1 + ((y + c) & 1);
     const float* other = value[1 - c];
     if (kFinest)
-      return (load(other + left) + load(other + left + 1)) + (load(other + here - stride) + load(other + here + stride));
+      return (load(other + left) + load(other + left + 1)) +
+             (load(other + here - stride) + load(other + here + stride));
     float* const* link = level.link;
     if (c == kRed)
       return (load(link[0] + here) * load(other + left) + load(link[1] + here) * load(other + left + 1)) +
@@ -207,7 +207,8 @@ struct Step {
   float largest;    // of |direction|
 };
 
-// direction = value + beta direction, and the operator on it: diagonal times black values less what they make of red ones.
+// direction = value + beta direction, and the operator on it: diagonal times black values less what they make of red
+// ones.
 inline Step turn(const Hierarchy& grid, const Channel& channel, float beta, bool first) {
   const Sweep<true> sweep = finest_sweep(grid, channel);
   const Level& level = grid.level[0];
@@ -256,50 +257,57 @@ FF_INLINE void clear_outside(float* plane, const Level& level) {
   }
 }
 
-// Brings the red right sides over to the black ones, and clears what the sweeps expect to be zero.
-inline void eliminate_red(const Hierarchy& grid, const Channel& channel) {
+inline void clear_values(const Hierarchy& grid, const Channel& channel) {
   for (int l = 0; l < grid.levels; ++l)
     for (float* plane : channel.value[l]) clear_outside(plane, grid.level[l]);
-  clear(channel.value[grid.levels - 1][kBlack], grid.level[grid.levels - 1].shape.stride);  // one red cell, no black one
-  const Sweep<true> sweep = finest_sweep(grid, channel);
+  clear(channel.value[grid.levels - 1][kBlack],
+        grid.level[grid.levels - 1].shape.stride);  // one red cell, no black one
+  clear_outside(channel.solution, grid.level[0]);
+}
+
+inline void clear_sides(const Hierarchy& grid, const Channel& channel) {
   const Level& level = grid.level[0];
-  for (std::int64_t y = 0; y < level.shape.height; ++y) sweep.start_row(kRed, y);
-  for (std::int64_t y = 0; y < level.shape.height; ++y) {
-    const Span span = level.span[y];
-    for (std::int64_t i = span.begin; i < span.end; i += kLanes) {
-      const std::int64_t here = sweep.at(y) + i;
-      const VecFloat brought = load(level.diagonal + here) > 0.0f ? sweep.neighbours(kBlack, y, i) : zero();
-      store(channel.side[0][kBlack] + here, load(channel.side[0][kBlack] + here) + brought);
-    }
+  for (float* side : channel.side[0])
+    for (std::int64_t y = 0; y < level.shape.height; ++y)
+      clear(side + y * level.shape.stride + level.span[y].begin, level.span[y].end - level.span[y].begin);
+}
+
+// Puts b on the right side of cell (x, y). What a red cell is given it hands on to the black cells around it.
+inline void add_to_side(const Hierarchy& grid, const Channel& channel, std::int64_t x, std::int64_t y, float b) {
+  const Level& level = grid.level[0];
+  const std::int64_t stride = level.shape.stride, at = y * stride + x / 2;
+  float* black = channel.side[0][kBlack];
+  if (((x + y) & 1) == kBlack) {
+    black[at] += b;
+    return;
   }
+  channel.side[0][kRed][at] = b;
+  const float handed = level.inverse[kRed][at] * b;
+  const std::int64_t left = at - 1 + (y & 1);
+  for (const std::int64_t to : {left, left + 1, at - stride, at + stride})
+    if (level.diagonal[to] > 0.0f) black[to] += handed;
 }
 
-// value = the whole solution: black as solved, red from black and the red right sides.
-inline void finish(const Hierarchy& grid, const Channel& channel) {
-  const Sweep<true> sweep = finest_sweep(grid, channel);
+// Red values of a solved row, from black ones and the red right sides.
+FF_INLINE VecFloat solved_red(const Hierarchy& grid, const Channel& channel, std::int64_t y, std::int64_t i) {
+  float* const value[2] = {channel.value[0][kRed], channel.solution};
   const Level& level = grid.level[0];
-  for (std::int64_t y = 0; y < level.shape.height; ++y)
-    for (std::int64_t i = level.span[y].begin; i < level.span[y].end; i += kLanes)
-      store(channel.value[0][kBlack] + sweep.at(y) + i, load(channel.solution + sweep.at(y) + i));
-  for (std::int64_t y = 0; y < level.shape.height; ++y)
-    for (std::int64_t i = level.span[y].begin; i < level.span[y].end; i += kLanes) {
-      const std::int64_t here = sweep.at(y) + i;
-      const VecFloat right_side = load(channel.side[0][kRed] + here);
-      store(channel.value[0][kRed] + here,
-            relax(load(level.inverse[kRed] + here), sweep.neighbours(kRed, y, i), right_side));
-    }
+  const Sweep<true> sweep{level, channel.side[0], value};
+  const std::int64_t here = sweep.at(y) + i;
+  return relax(load(level.inverse[kRed] + here), sweep.neighbours(kRed, y, i), load(channel.side[0][kRed] + here));
 }
 
-// The steps shrink by a factor that settles at once, so what is left after a step is the rest of a geometric series. That
-// stands for the error itself, in grey levels, where a residual would say little.
+// The steps shrink by a factor that settles at once, so what is left after a step is the rest of a geometric series.
+// That stands for the error itself, in grey levels, where a residual would say little. Leaves the black half in
+// `solution`.
 inline void solve(const Hierarchy& grid, const Channel& channel, float tolerance) {
   constexpr int kMaxIterations = 100;
   constexpr float kFirstRate = 0.4f, kBestRate = 0.35f, kWorstRate = 0.8f;
   const Sweep<true> sweep = finest_sweep(grid, channel);
   const Level& level = grid.level[0];
-  eliminate_red(grid, channel);
-  if (grid.levels == 1) {  // a single cell
-    sweep.start_row(kRed, 0);
+  clear_values(grid, channel);
+  if (grid.levels == 1) {  // a single cell, and that is red
+    clear(channel.solution, level.shape.stride);
     return;
   }
   float alpha = 0.0f, product = 0.0f, size = 0.0f;
@@ -321,7 +329,6 @@ inline void solve(const Hierarchy& grid, const Channel& channel, float tolerance
     if (size * rate / (1.0f - rate) < tolerance) break;
   }
   for (std::int64_t y = 0; y < level.shape.height; ++y) advance_row(level, channel, y, alpha, iteration == 0);
-  finish(grid, channel);
 }
 
 }  // namespace blend_solve
