@@ -165,15 +165,16 @@ void interleave_row(const Slot& slot, std::int64_t y, float* row) {
   }
 }
 
-void finish_run(const float* source, const float* h, std::uint8_t* image, std::int64_t count) {
-  using Bytes = Vec<std::uint8_t, kLanes>;
+// In blocks of a fixed length, which the compiler packs to bytes better than single vectors.
+template <bool kMoved>
+FF_INLINE void finish_run(const float* FF_RESTRICT source, const float* FF_RESTRICT h, std::uint8_t* FF_RESTRICT image,
+                          std::int64_t count) {
+  constexpr std::int64_t kBlock = 32;
+  const auto finish = [&](std::int64_t i) { image[i] = finished_pixel(kMoved ? source[i] + h[i] : source[i]); };
   std::int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    const VecFloat value = load(source + i) + (h == nullptr ? zero() : load(h + i));
-    const VecInt rounded = __builtin_convertvector(clamp_grey(value) + 0.5f, VecInt);
-    store(image + i, __builtin_convertvector(rounded, Bytes));
-  }
-  for (; i < count; ++i) image[i] = finished_pixel(source[i] + (h == nullptr ? 0.0f : h[i]));
+  for (; i + kBlock <= count; i += kBlock)
+    for (std::int64_t k = 0; k < kBlock; ++k) finish(i + k);
+  for (; i < count; ++i) finish(i);
 }
 
 // `h` holds the row's solution from the box's left edge on, or is null where it is zero.
@@ -188,7 +189,11 @@ void finish_row(const Frame& frame, const Box& box, std::int64_t y, const float*
     const std::int64_t at = (first + x) * kChannels, count = (end - x) * kChannels;
     const float* source = frame.source + at;
     std::uint8_t* image = frame.image + at;
-    finish_run(source, h == nullptr ? nullptr : h + x * kChannels, image, count);
+    if (h != nullptr) {
+      finish_run<true>(source, h + x * kChannels, image, count);
+    } else {
+      finish_run<false>(source, h, image, count);
+    }
     if (frame.exact != nullptr)
       for (std::int64_t i = 0; i < count; ++i)
         frame.exact[at + i] = source[i] + (h == nullptr ? 0.0f : h[x * kChannels + i]);
