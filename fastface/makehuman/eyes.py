@@ -19,10 +19,11 @@ PUPIL = (16, 13, 12)
 
 
 def eyeball(centre: Floats, radius_mm: float) -> Part:
-    """One eyeball about ``centre``: a pole that looks to +z and ``RINGS`` rings around it, up to ``COVER_DEG`` away.
+    """One eyeball about ``centre``: a pole that looks to +z and ``RINGS`` rings around it, up to
+    ``COVER_DEG`` away.
 
-    The first rings end at the pupil and the iris, so that their colours have sharp borders. Its mirror permutation
-    maps it to an eyeball built alike on the other side.
+    The first rings end at the pupil and the iris, so that their colours have sharp borders. Its mirror
+    permutation maps it to an eyeball built alike on the other side.
     """
     angles = np.radians([PUPIL_DEG, IRIS_DEG, IRIS_DEG + 2.0, 40.0, 60.0, 82.0, COVER_DEG])
     turns = np.radians(90.0 + np.arange(SEGMENTS) * 360.0 / SEGMENTS)
@@ -32,7 +33,9 @@ def eyeball(centre: Floats, radius_mm: float) -> Part:
     fan = np.array([(0, 1 + k, 1 + (k + 1) % SEGMENTS) for k in range(SEGMENTS)])
     band = 1 + grid_triangles(RINGS, SEGMENTS, closed=True)[:, [0, 2, 1]]
     triangles = np.concatenate([fan, band])
-    colours = np.array([PUPIL] * (1 + SEGMENTS) + [IRIS] * SEGMENTS + [SCLERA] * (RINGS - 2) * SEGMENTS, np.uint8)
+    colours = np.array(
+        [PUPIL] * (1 + SEGMENTS) + [IRIS] * SEGMENTS + [SCLERA] * (RINGS - 2) * SEGMENTS, np.uint8
+    )
     ring_mirror = (-np.arange(SEGMENTS)) % SEGMENTS
     mirror = np.concatenate([[0], *(1 + ring * SEGMENTS + ring_mirror for ring in range(RINGS))])
     materials = np.full(len(triangles), MATERIALS.index("eyeballs"), np.uint8)

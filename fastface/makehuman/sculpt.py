@@ -1,7 +1,8 @@
 """Smooth displacement fields placed by hand on the mean head, for what the data set's expressions lack.
 
-Coordinates are head space millimetres on the subject's left side (x >= 0) of the mean head. Both shapes act on the
-surface they are placed on only: the field also fades along the normal direction of depth, so nothing behind moves.
+Coordinates are head space millimetres on the subject's left side (x >= 0) of the mean head. Both shapes act
+on the surface they are placed on only: the field also fades along the normal direction of depth, so nothing
+behind moves.
 """
 
 from __future__ import annotations
@@ -32,15 +33,17 @@ class Bump:
         del normals
         offset = (vertices - self.centre) / self.radius_mm
         strength = np.exp(-0.5 * (offset**2).sum(axis=1))
-        return strength[:, None] * np.asarray(self.direction)
+        field: Floats = strength[:, None] * np.asarray(self.direction)
+        return field
 
 
 @dataclass(frozen=True)
 class Furrow:
     """A fold along a polyline: a groove ``depth_mm`` deep with a rim on either side.
 
-    The profile across is the second derivative of a Gaussian of width ``width_mm``: it sinks the line and raises its
-    banks, so the volume of the skin stays. Along the line it fades in and out over a quarter of the length.
+    The profile across is the second derivative of a Gaussian of width ``width_mm``: it sinks the line and
+    raises its banks, so the volume of the skin stays. Along the line it fades in and out over a quarter of
+    the length.
     """
 
     line: tuple[Point, ...]
@@ -80,7 +83,9 @@ def normals_of(vertices: Floats, triangles: np.ndarray) -> Floats:
 
 
 def _to_polyline(points: Floats, line: Floats) -> tuple[Floats, Floats]:
-    """Distance of points (n, 3) to a polyline (k, 3), and where along its length, 0…1, the nearest point lies."""
+    """Distance of points (n, 3) to a polyline (k, 3), and where along its length, 0…1, the nearest point
+    lies.
+    """
     lengths = np.linalg.norm(np.diff(line, axis=0), axis=1)
     before = np.concatenate([[0.0], np.cumsum(lengths)])
     best = np.full(len(points), np.inf)

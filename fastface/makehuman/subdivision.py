@@ -1,8 +1,8 @@
-"""One Catmull-Clark step on part of a quad mesh (Catmull & Clark, "Recursively generated B-spline surfaces on arbitrary
-topological meshes", CAD 10(6), 1978), without cracks towards the part that stays coarse.
+"""One Catmull-Clark step on part of a quad mesh (Catmull & Clark, "Recursively generated B-spline surfaces on
+arbitrary topological meshes", CAD 10(6), 1978), without cracks towards the part that stays coarse.
 
-The rules are evaluated for the whole mesh; a coarse face keeps its four (smoothed) corners and takes up the edge
-points it shares with a refined neighbour, so both sides of the border use the very same vertices.
+The rules are evaluated for the whole mesh; a coarse face keeps its four (smoothed) corners and takes up the
+edge points it shares with a refined neighbour, so both sides of the border use the very same vertices.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ Edge = tuple[int, int]
 
 @dataclass(frozen=True)
 class Refined:
-    """Weight rows of the new vertices over the old, polygons over the new, and the old quad each polygon lies in.
+    """Weight rows of the new vertices over the old, polygons over the new, and the old quad each polygon lies
+    in.
 
     Vertices from ``first_extra`` on are edge and face points; those before are moved corners of the old mesh.
     """
@@ -43,7 +44,9 @@ def edge_faces(quads: Ints) -> dict[Edge, list[int]]:
 
 
 def refine(quads: Ints, chosen: NDArray[np.bool_], mirror: Ints) -> Refined:
-    """Subdivide the ``chosen`` quads. ``mirror`` is the base mesh's vertex permutation; the result has its own."""
+    """Subdivide the ``chosen`` quads. ``mirror`` is the base mesh's vertex permutation; the result has its
+    own.
+    """
     edges = edge_faces(quads)
     faces = [blend([{int(corner): 1.0} for corner in quad], [0.25] * 4) for quad in quads]
     edge_rows = {edge: _edge_point(edge, adjacent, faces) for edge, adjacent in edges.items()}
@@ -73,7 +76,9 @@ def refine(quads: Ints, chosen: NDArray[np.bool_], mirror: Ints) -> Refined:
     return Refined(rows, polygons, parents, _mirrored(number, mirror), len(vertex_rows))
 
 
-def _split_quad(quad: list[int], split: set[Edge], chosen: bool, number: dict[object, int]) -> list[list[int]]:
+def _split_quad(
+    quad: list[int], split: set[Edge], chosen: bool, number: dict[object, int]
+) -> list[list[int]]:
     ring: list[int] = []
     for start, end in zip(quad, quad[1:] + quad[:1], strict=True):
         ring.append(number[start])
@@ -93,7 +98,9 @@ def _edge_point(edge: Edge, adjacent: list[int], faces: list[dict[int, float]]) 
     return blend([*ends, faces[adjacent[0]], faces[adjacent[1]]], [0.25] * 4)
 
 
-def _vertex_points(quads: Ints, edges: dict[Edge, list[int]], faces: list[dict[int, float]]) -> dict[int, Row]:
+def _vertex_points(
+    quads: Ints, edges: dict[Edge, list[int]], faces: list[dict[int, float]]
+) -> dict[int, Row]:
     around: dict[int, list[int]] = defaultdict(list)
     for index, quad in enumerate(quads.tolist()):
         for corner in quad:
@@ -137,8 +144,8 @@ def _mirrored(number: dict[object, int], mirror: Ints) -> Ints:
 def triangulate(polygon: list[int], positions: Floats, first_extra: int) -> list[tuple[int, int, int]]:
     """Triangles of a quad that may carry extra points (indices from ``first_extra`` on) on its sides.
 
-    A plain quad is cut along its shorter diagonal. A polygon with extra points is a fan about one of them: a fan about
-    a corner would give flat triangles along the sides beside it.
+    A plain quad is cut along its shorter diagonal. A polygon with extra points is a fan about one of them: a
+    fan about a corner would give flat triangles along the sides beside it.
     """
     if len(polygon) == 4:
         a, b, c, d = polygon

@@ -1,12 +1,13 @@
 """Teeth and gums, tooth by tooth, on dental arches.
 
-Crown widths and heights are population averages (Wheeler's Dental Anatomy, Nelson & Ash, 9th edition, tables 1-1 to
-1-9: mesiodistal diameters and crown lengths). The arches are half ellipses whose width at the canines (about 35 mm,
-cusp to cusp) and at the first molars (about 53 mm) is that of adult arches. Overbite 2 mm, overjet 2 mm.
+Crown widths and heights are population averages (Wheeler's Dental Anatomy, Nelson & Ash, 9th edition, tables
+1-1 to 1-9: mesiodistal diameters and crown lengths). The arches are half ellipses whose width at the canines
+(about 35 mm, cusp to cusp) and at the first molars (about 53 mm) is that of adult arches. Overbite 2 mm,
+overjet 2 mm.
 
-A tooth is a grid: columns from its mesial to its distal side, rows from under the gum over the labial face and the
-biting edge to the lingual face. Its outermost columns turn into the gap beside the neighbour and are painted dark, so
-the row of teeth reads as single teeth at any distance.
+A tooth is a grid: columns from its mesial to its distal side, rows from under the gum over the labial face
+and the biting edge to the lingual face. Its outermost columns turn into the gap beside the neighbour and are
+painted dark, so the row of teeth reads as single teeth at any distance.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fastface.makehuman.parts import Part, grid_triangles, merged, with_mirror_image
+from fastface.makehuman.parts import Part, flipped, grid_triangles, merged, with_mirror_image
 from fastface.makehuman.sources import Floats
 from fastface.morphable import MATERIALS
 
@@ -30,7 +31,7 @@ GUM_DEEP = np.array([128.0, 58.0, 56.0])
 
 @dataclass(frozen=True)
 class Tooth:
-    """One crown: kind, mesiodistal width and height in mm, and how much yellower than an incisor it is (0…1)."""
+    """One crown: kind, mesiodistal width and height in mm, and its yellowness over an incisor (0…1)."""
 
     kind: str
     width_mm: float
@@ -59,10 +60,11 @@ LOWER = (
 
 @dataclass(frozen=True)
 class Arch:
-    """Half ellipse in the horizontal plane: ``half_width_mm`` across, ``depth_mm`` back, foremost point ``front_mm``.
+    """Half ellipse in the horizontal plane: ``half_width_mm`` across, ``depth_mm`` back, foremost point
+    ``front_mm``.
 
-    ``edge_mm`` is the height (y) of the biting edge and ``crown`` the direction from it to the gum: +1 up, -1 down.
-    ``sweep_mm`` lifts the biting edge towards the molars along a smile curve.
+    ``edge_mm`` is the height (y) of the biting edge and ``crown`` the direction from it to the gum: +1 up, -1
+    down. ``sweep_mm`` lifts the biting edge towards the molars along a smile curve.
     """
 
     half_width_mm: float
@@ -79,7 +81,7 @@ LOWER_ARCH = Arch(29.6, 41.0, 21.4, -73.0, -1.0, 0.6)
 FRONT_COLUMNS = np.array([-1.0, -0.86, -0.33, 0.33, 0.86, 1.0])
 CANINE_COLUMNS = np.array([-1.0, -0.84, -0.45, 0.0, 0.45, 0.84, 1.0])
 BACK_COLUMNS = np.array([-1.0, -0.55, 0.0, 0.55, 1.0])
-# Rows of a front tooth: height above the biting edge (1 is the gum line), how far the face stands out (mm), width.
+# Rows: height above the biting edge (1 is the gum line), how far the face stands out (mm), relative width.
 FRONT_ROWS = np.array(
     [
         (1.14, -0.6, 0.74),
@@ -114,7 +116,9 @@ def dentition(upper: bool) -> Part:
 
 
 class _Curve:
-    """The arch by arc length: ``at(s)`` gives points, tangents (towards the molars) and outward normals; s < 0 is left."""
+    """The arch by arc length: ``at(s)`` gives points, tangents (towards the molars) and outward normals; s <
+    0 is left.
+    """
 
     def __init__(self, arch: Arch) -> None:
         angle = np.linspace(0.0, np.pi / 2, 4001)
@@ -130,7 +134,9 @@ class _Curve:
         angle = np.interp(np.abs(reach), self._length, self._angle)
         a, b = self._arch.half_width_mm, self._arch.depth_mm
         zero = np.zeros_like(angle)
-        point = np.stack([side * a * np.sin(angle), zero, self._arch.front_mm - b * (1.0 - np.cos(angle))], axis=-1)
+        point = np.stack(
+            [side * a * np.sin(angle), zero, self._arch.front_mm - b * (1.0 - np.cos(angle))], axis=-1
+        )
         tangent = np.stack([side * a * np.cos(angle), zero, -b * np.sin(angle)], axis=-1)
         normal = np.stack([side * b * np.sin(angle), zero, a * np.cos(angle)], axis=-1)
         unit = np.linalg.norm(tangent, axis=-1, keepdims=True)
@@ -159,9 +165,8 @@ def _crown(tooth: Tooth, arch: Arch, curve: _Curve, start_mm: float) -> Part:
     vertices = point + along[..., None] * tangent + face[..., None] * normal
     vertices[..., 1] += arch.edge_mm + lift
     triangles = grid_triangles(len(rows), len(columns))
-    if arch.crown > 0:
-        triangles = triangles[:, [0, 2, 1]]
-    triangles = triangles[:, [0, 2, 1]]
+    if arch.crown < 0:
+        triangles = flipped(triangles)
     albedo = _crown_albedo(tooth, u, rows, 1.0 - 0.45 * float(np.clip((centre - 18.0) / 30.0, 0.0, 1.0)))
     materials = np.full(len(triangles), MATERIALS.index("teeth"), np.uint8)
     flat = vertices.reshape(-1, 3)
@@ -178,7 +183,9 @@ def _edge_profile(kind: str, u: Floats) -> Floats:
     elif kind == "premolar":
         profile = 0.13 * size**1.6
     else:
-        profile = 0.10 * np.cos(np.pi * u / 0.55) ** 2 * (size < 0.3) + 0.16 * np.clip(size - 0.6, 0, None) / 0.4
+        profile = (
+            0.10 * np.cos(np.pi * u / 0.55) ** 2 * (size < 0.3) + 0.16 * np.clip(size - 0.6, 0, None) / 0.4
+        )
     return np.asarray(profile, np.float64)
 
 
@@ -187,7 +194,9 @@ def _face_curvature(kind: str) -> float:
 
 
 def _crown_albedo(tooth: Tooth, u: Floats, rows: Floats, light: float) -> NDArray[np.uint8]:
-    """Ivory, yellower towards the gum, dark in the gaps and behind; ``light`` dims the teeth deep in the mouth."""
+    """Ivory, yellower towards the gum, dark in the gaps and behind; ``light`` dims the teeth deep in the
+    mouth.
+    """
     height = np.broadcast_to(rows[:, 0][:, None], u.shape)
     warm = np.clip(tooth.warmth + 0.75 * np.clip(height - 0.5, 0, 1) ** 1.5, 0.0, 1.0)[..., None]
     colour = (1.0 - warm) * IVORY + warm * CERVICAL
@@ -196,7 +205,8 @@ def _crown_albedo(tooth: Tooth, u: Floats, rows: Floats, light: float) -> NDArra
     behind = np.arange(len(rows)) >= 5
     colour[behind] *= 0.66
     colour *= light
-    return np.clip(np.rint(colour), 0, 255).astype(np.uint8).reshape(-1, 3)
+    flat: NDArray[np.uint8] = np.clip(np.rint(colour), 0, 255).astype(np.uint8).reshape(-1, 3)
+    return flat
 
 
 GUM_STOPS = (0.0, 0.22, 0.5, 0.78)
@@ -204,13 +214,12 @@ GUM_ROWS = 4
 
 
 def _gums(teeth: tuple[Tooth, ...], arch: Arch, curve: _Curve, reach: Floats) -> Part:
-    """A band from right to left whose lower rim is scalloped: it arches over each tooth and dips between two."""
+    """A band from right to left whose rim is scalloped: it arches over each tooth and dips between two."""
     stations, margin = [], []
-    for tooth, start, after in zip(teeth, reach, [*teeth[1:], teeth[-1]], strict=False):
+    for tooth, start in zip(teeth, reach, strict=False):
         for stop in GUM_STOPS:
             stations.append(start + stop * tooth.width_mm)
             margin.append(tooth.height_mm * (1.0 - 0.36 * (2.0 * abs(stop - 0.5)) ** 2.2))
-        del after
     stations.append(reach[-1])
     margin.append(teeth[-1].height_mm * 0.9)
     half = np.array(stations)
@@ -230,10 +239,12 @@ def _gums(teeth: tuple[Tooth, ...], arch: Arch, curve: _Curve, reach: Floats) ->
         base = GUM + (GUM_MARGIN - GUM) * max(shade, 0.0) + (GUM_DEEP - GUM) * max(-shade, 0.0)
         colours.append(np.broadcast_to(base, row.shape))
     count = len(along)
+    mirror = np.concatenate([row * count + np.arange(count)[::-1] for row in range(GUM_ROWS)])
     triangles = grid_triangles(GUM_ROWS, count)
     if arch.crown < 0:
-        triangles = triangles[:, [0, 2, 1]]
-    mirror = np.concatenate([row * count + np.arange(count)[::-1] for row in range(GUM_ROWS)])
+        triangles = flipped(triangles)
+    right = triangles[(triangles % count < count // 2 + 1).all(axis=1)]
+    triangles = np.concatenate([right, flipped(mirror[right])])
     albedo = np.rint(np.concatenate(colours)).astype(np.uint8)
     materials = np.full(len(triangles), MATERIALS.index("gums"), np.uint8)
     return Part(np.concatenate(rows), triangles, materials, albedo, mirror)

@@ -1,7 +1,8 @@
-"""The skin: which part of the base mesh is kept, where it is refined, where thinned, and what each triangle is made of.
+"""The skin: which part of the base mesh is kept, where it is refined, where thinned, and what each triangle
+is made of.
 
-Everything is decided on the subject's right half (x <= 0) of a symmetric neutral head and mirrored, so the result is
-exactly symmetric.
+Everything is decided on the subject's right half (x <= 0) of a symmetric neutral head and mirrored, so the
+result is exactly symmetric.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ Mask = NDArray[np.bool_]
 
 NECK_CUT_MM = -164.0
 EYE_SCALE = 0.935
-"""The helper eyeballs are a little too large for the lids to glide over: a blink is a straight line, the ball is not."""
+"""The helper eyeballs are a little too large for the lids to glide over: a blink is a straight line, the ball
+is not.
+"""
 RIM_DISTANCE = 0.98
-"""Mean distance of the lids' rim from the eye's centre, in helper eyeball radii: picks the loop of edges that is it."""
+"""Mean distance of the lids' rim from the eye's centre, in helper eyeball radii: picks the loop of edges that
+is it.
+"""
 LIP_RINGS = 7
 HIDDEN_RINGS = 1
 LIP_CORNER_MM = 24.0
@@ -37,8 +42,9 @@ FAR_DROPS = 300
 class Skin:
     """The body part of the model: vertices as weights over base vertices, triangles, materials, mirror.
 
-    ``level (V,)`` counts rings of quads outward from the mouth bag: 0 in the bag, 1 in the middle of the first ring, 1.5
-    between the first and the second. ``lid_level`` counts likewise from what the eyeballs hide outward over the lids.
+    ``level (V,)`` counts rings of quads outward from the mouth bag: 0 in the bag, 1 in the middle of the
+    first ring, 1.5 between the first and the second. ``lid_level`` counts likewise from what the eyeballs
+    hide outward over the lids.
     """
 
     weights: LinearMap
@@ -53,7 +59,8 @@ class Skin:
 class Quads:
     """The quads of the base mesh that are kept, with what is known of each.
 
-    ``ring`` counts from the mouth bag (0) outward, ``eye_ring`` from what the eyeballs hide (0) outward over the lids.
+    ``ring`` counts from the mouth bag (0) outward, ``eye_ring`` from what the eyeballs hide (0) outward over
+    the lids.
     """
 
     corners: Ints
@@ -90,8 +97,12 @@ def kept_quads(base: BaseMesh, neutral: Floats, inside_mouth: NDArray[np.uint8])
     return Quads(quads, middle, side, rings, _rings(hidden, neighbours), neighbours)
 
 
-def _behind_lids(base: BaseMesh, neutral: Floats, quads: Ints, neighbours: list[list[int]], rim: Mask) -> Mask:
-    """What lies inside the loops of edges along the lids' rims: flooded from the open ``rim`` of the eye sockets."""
+def _behind_lids(
+    base: BaseMesh, neutral: Floats, quads: Ints, neighbours: list[list[int]], rim: Mask
+) -> Mask:
+    """What lies inside the loops of edges along the lids' rims: flooded from the open ``rim`` of the eye
+    sockets.
+    """
     walls: set[frozenset[int]] = set()
     for eyeball in base.eyeballs:
         centre = neutral[eyeball].mean(axis=0)
@@ -114,7 +125,8 @@ def _sample(mask: NDArray[np.uint8], uv: Floats) -> NDArray[np.uint8]:
     height, width = mask.shape
     rows = np.clip(((1.0 - uv[:, 1]) * height).astype(int), 0, height - 1)
     columns = np.clip((uv[:, 0] * width).astype(int), 0, width - 1)
-    return mask[rows, columns]
+    sampled: NDArray[np.uint8] = mask[rows, columns]
+    return sampled
 
 
 def _rings(seed: Mask, neighbours: list[list[int]]) -> Ints:
@@ -130,7 +142,9 @@ def _rings(seed: Mask, neighbours: list[list[int]]) -> Ints:
 
 
 def refined_region(quads: Quads) -> Mask:
-    """Lips, nose, nasolabial folds, cheeks below the eyes, chin, brows and lower forehead, where quads are coarse."""
+    """Lips, nose, nasolabial folds, cheeks below the eyes, chin, brows and lower forehead, where quads are
+    coarse.
+    """
     x, y, z = np.abs(quads.centre[:, 0]), quads.centre[:, 1], quads.centre[:, 2]
 
     def ellipse(cx: float, cy: float, rx: float, ry: float) -> Mask:
@@ -147,7 +161,9 @@ def refined_region(quads: Quads) -> Mask:
     chosen = (region & (quads.side_mm > 1.9)) | (lips & (quads.ring > 1))
     for _ in range(4):
         beside = np.array([chosen[others].sum() for others in quads.neighbours])
-        chosen = (chosen | ((beside >= 3) & (quads.ring > 0) & (quads.eye_ring > EYELID_RINGS))) & (beside > 1)
+        chosen = (chosen | ((beside >= 3) & (quads.ring > 0) & (quads.eye_ring > EYELID_RINGS))) & (
+            beside > 1
+        )
     return chosen
 
 
@@ -212,5 +228,5 @@ def _levels(fine: Refined, ring: Ints) -> Floats:
     for polygon, parent in zip(fine.polygons, fine.parents, strict=True):
         inner[polygon] = np.minimum(inner[polygon], ring[parent])
         outer[polygon] = np.maximum(outer[polygon], ring[parent])
-    level: Floats = 0.5 * (inner + outer)
+    level: Floats = 0.5 * (inner + outer).astype(np.float64)
     return level
