@@ -8,6 +8,7 @@ import hashlib
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -50,7 +51,7 @@ def examine() -> list[Check]:
     """All checks, in the order in which they are worth reading. Never raises: a check that fails is
     "broken"."""
     checks: list[Check] = []
-    for group in (_system, _core, _packages, _providers, _cuda, _codecs, _assets, _extras):
+    for group in (_system, _core, _packages, _providers, _cuda, _codecs, _assets, _works, _extras):
         try:
             checks.extend(group())
         except Exception as error:  # whatever a broken installation comes up with
@@ -146,7 +147,7 @@ def _assets() -> Iterator[Check]:
     from fastface.morphable import DEFAULT_MODEL, load_default
 
     recorded = _recorded_hashes()
-    for path in sorted(p for p in ASSETS.rglob("*") if p.is_file() and p.suffix in (".npz", ".onnx")):
+    for path in sorted(p for p in ASSETS.rglob("*") if p.is_file() and p.suffix in (".npz", ".onnx", ".jpg")):
         name = path.relative_to(ASSETS).as_posix()
         digest = hashlib.sha256(path.read_bytes()).digest()
         wanted = recorded.get(f"fastface/assets/{name}")
@@ -164,6 +165,25 @@ def _assets() -> Iterator[Check]:
     modes = f"{len(model.identity)} identity and {len(model.expression)} expression modes"
     shape = f"{len(model.vertices):,} vertices, {modes}"
     yield Check("default head model", "ok", f"{model.name}: {shape}, {model.license}")
+
+
+def _works() -> Iterator[Check]:
+    """The parts together: the photo that ships, through the networks, the fit and one frame."""
+    from fastface.affect import Affect
+    from fastface.engine import Engine
+
+    start = time.perf_counter()
+    engine = Engine()
+    ready = time.perf_counter()
+    face = engine.fit(ASSETS / "demo.jpg")
+    fitted = time.perf_counter()
+    frame = engine.render(face, Affect.expression("happy"))
+    done = time.perf_counter()
+    fine = frame.shape == face.photo.shape and bool((frame != face.photo).any())
+    times = (
+        f"start {ready - start:.2f} s, first fit {fitted - ready:.2f} s, first frame {done - fitted:.3f} s"
+    )
+    yield Check("a face, fitted and moved", "ok" if fine else "broken", times, "" if fine else _REINSTALL)
 
 
 def _recorded_hashes() -> dict[str, bytes]:
