@@ -1,5 +1,7 @@
 from typing import Any
 
+__file__: str
+
 class Workspace:
     def __init__(self) -> None: ...
     @property

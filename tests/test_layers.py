@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from fastface import _core
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -54,8 +56,9 @@ def test_every_op_has_a_definition_with_the_same_arguments() -> None:
 
 def test_instruction_set_can_be_chosen_from_outside() -> None:
     def started(wanted: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from fastface import _core; print(_core.isa())"]
-        environment = {**os.environ, "FASTFACE_ISA": wanted}
+        command = [sys.executable, "-P", "-c", "from fastface import _core; print(_core.isa())"]
+        package = str(Path(_core.__file__).parents[1])  # the one under test, installed or not
+        environment = {**os.environ, "FASTFACE_ISA": wanted, "PYTHONPATH": package}
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
     assert started("baseline").stdout.strip() == "baseline"
