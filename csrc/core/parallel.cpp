@@ -1,6 +1,7 @@
 #include "core/parallel.h"
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <new>
@@ -16,7 +17,8 @@ namespace fastface {
 namespace {
 
 constexpr int kMaxWorkers = 255;
-constexpr int kSpins = 4000;  // about 20 microseconds before a waiting thread gives its core away
+// How long a waiting thread holds on to its core: longer than Python takes from one op of a frame to the next.
+constexpr std::chrono::microseconds kPatience(50);
 
 FF_INLINE void relax() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -24,6 +26,20 @@ FF_INLINE void relax() {
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
+}
+
+// Waits until ready() or until patience ends; returns what ready() said last.
+template <class Ready>
+bool spin_until(Ready ready) noexcept {
+  constexpr int kLooksPerClock = 32;
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  do {
+    for (int look = 0; look < kLooksPerClock; ++look) {
+      if (ready()) return true;
+      relax();
+    }
+  } while (std::chrono::steady_clock::now() < end);
+  return ready();
 }
 
 class Pool {
@@ -47,13 +63,8 @@ class Pool {
       wake_.notify_all();
     }
     work(generation);
-    for (int spin = 0; done_.load(std::memory_order_acquire) != static_cast<std::uint32_t>(count); ++spin) {
-      if (spin < kSpins) {
-        relax();
-      } else {
-        std::this_thread::yield();
-      }
-    }
+    const auto all_done = [&] { return done_.load(std::memory_order_acquire) == static_cast<std::uint32_t>(count); };
+    while (!spin_until(all_done)) std::this_thread::yield();
     return true;
   }
 
@@ -79,19 +90,14 @@ class Pool {
 
   void worker_loop(int id, std::uint32_t seen) noexcept {
     for (;;) {
-      std::uint32_t now = seen;
-      for (int spin = 0; spin < kSpins && now == seen; ++spin) {
-        now = generation();
-        relax();
-      }
-      if (now == seen) {
+      const auto called = [&] { return generation() != seen; };
+      if (!spin_until(called)) {
         std::unique_lock<std::mutex> lock(sleep_mutex_);
         sleepers_.fetch_add(1);
-        wake_.wait(lock, [&] { return generation() != seen; });
+        wake_.wait(lock, called);
         sleepers_.fetch_sub(1);
-        now = generation();
       }
-      seen = now;
+      seen = generation();
       if (id < invited_.load(std::memory_order_relaxed)) work(seen);
     }
   }

@@ -22,7 +22,7 @@ constexpr std::int32_t kSmallExtent = 64 * kSubpixels;  // edge functions of sma
 constexpr double kSnapLimit = 536870912.0;              // 2^29 subpixels: differences fit 32 bits, edge functions 64
 constexpr double kHugeLimit = 281474976710656.0;        // 2^48 subpixels: edge functions fit 128 bits
 constexpr std::int64_t kBandsPerThread = 3;             // enough for a face in the middle to be shared out
-constexpr int kSpan = 8;                                // pixels tested together
+constexpr int kSpan = kLanes < 8 ? kLanes : 8;          // pixels tested together
 
 enum : std::int32_t { kSnapped = 0, kHuge = 1, kRejected = 2 };
 
