@@ -191,13 +191,13 @@ def frame_rows(scene: Scene, seconds: float) -> list[Row]:
     deform = kernel_peers.numpy_deform(scene.neutral, scene.basis, weights, scene.camera)
     drawn = kernel_peers.moderngl_rasterize(mesh.screen, scene.triangles, size, size, True)
     clone = kernel_peers.opencv_clone(scene.photo, scene.source, scene.mask)
-    map_y, map_x = np.mgrid[:size, :size].astype(np.float32)
+    map_y, map_x = np.mgrid[:size, :size].astype(np.float32) + np.float32(0.5)
 
     def assembled() -> None:
         deform()
         assert drawn is not None
         drawn()
-        cv2.remap(scene.photo, map_x + 0.5, map_y + 0.5, cv2.INTER_LINEAR)
+        cv2.remap(scene.photo, map_x, map_y, cv2.INTER_LINEAR)
         clone()
 
     contenders = {
