@@ -150,7 +150,7 @@ RECIPES: dict[str, Recipe] = {
     "browDownLeft": BROW_DOWN,
     "browInnerUp": INNER_UP,
     "browOuterUpLeft": OUTER_UP,
-    "cheekPuff": Recipe(face=((1.0, "cheekPuff"),), seal=1.0),
+    "cheekPuff": Recipe(face=((0.8, "cheekPuff"),), seal=1.0),
     "cheekSquintLeft": CHEEK_SQUINT,
     "jawForward": Recipe(face=((0.7, "jawForward"),), seal=1.0),
     "jawLeft": Recipe(face=((1.0, "jawLeft"),), seal=1.0),
