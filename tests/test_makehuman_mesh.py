@@ -1,4 +1,4 @@
-"""How the default head's mesh is made: subdivision without cracks, thinning without holes, all of it linear."""
+"""How the default head's mesh is made: subdivision without cracks, thinning without holes, all linear."""
 
 from __future__ import annotations
 
