@@ -166,3 +166,177 @@ def _neighbours(a: NDArray[np.float64]) -> NDArray[np.float64]:
     total[:, 1:] += a[:, :-1]
     total[:, :-1] += a[:, 1:]
     return total
+
+
+class Shading(NamedTuple):
+    """What ``shade`` knows of a fitted face; V vertices, F triangles, an image of H × W px.
+
+    The rest is the face as the photo shows it: there every pixel is its own source.
+    """
+
+    triangles: NDArray[np.int32]  # (F, 3)
+    layer: NDArray[np.uint8]  # (F,) SKIN, LEFT_EYE, RIGHT_EYE or PAINTED
+    rest_px: Float32  # (V, 2) where each vertex lies in the photo
+    shift_px: Float32  # (S, V, 2) how far a control moves the place where a vertex takes its colour from
+    fan_start: NDArray[np.int32]  # (V + 1,) into ``fans``
+    fans: NDArray[np.int32]  # triangles around each vertex
+    rest_normal: Float32  # (V, 3)
+    light: Float32  # (9,) irradiance, fastface.lighting
+    relief: Float32  # (V,) how much of the change of irradiance shows
+    paint_linear: Float32  # (V, 3) linear-light colour of painted parts under even light
+    lip_rim: NDArray[np.int32]  # (2, R) vertices along the slit, right to left: upper lip, lower lip
+    photo: NDArray[np.uint8]  # (H, W, 4)
+    eyes: NDArray[np.uint8]  # (H, W, 4) the eyeballs without lids
+    folds: Float32  # (D, H, W) log gain of each fold at full strength, in the photo's place
+
+
+SKIN, LEFT_EYE, RIGHT_EYE, PAINTED = 0, 1, 2, 3
+GAMMA = 2.2  # gains of linear light act on sRGB values by this root
+GAIN_LIMIT = 0.5  # log gain on sRGB values
+HAIR_PX = 0.01  # motion below this is none
+LIT_LEAST = 0.15
+
+
+def vertex_normals(
+    positions: Float32, triangles: NDArray[np.int32], fan_start: NDArray[np.int32], fans: NDArray[np.int32]
+) -> Float32:
+    """(V, 3) area-weighted unit normals; zero where a vertex has no triangle."""
+    a, b, c = (positions[triangles[:, i]] for i in range(3))
+    faces = np.cross(b - a, c - a)
+    running = np.concatenate([np.zeros((1, 3)), np.cumsum(faces[fans].astype(np.float64), axis=0)])
+    sums = running[fan_start[1:]] - running[fan_start[:-1]]
+    length = np.linalg.norm(sums, axis=1, keepdims=True)
+    return (sums / np.maximum(length, 1e-12)).astype(np.float32)
+
+
+def _irradiance(light: Float32, normal: Float32) -> Float32:
+    x, y, z = normal[:, 0], normal[:, 1], normal[:, 2]
+    terms = (np.ones_like(x), y, z, x, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y)
+    return np.maximum(sum(c * term for c, term in zip(light, terms, strict=True)), LIT_LEAST)
+
+
+def _smoothstep(low: float, high: float, x: Float32) -> Float32:
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def mouth_light(positions: Float32, lip_rim: NDArray[np.int32]) -> Float32:
+    """(V,) share of the light that gets through the opened lips to each vertex.
+
+    Along the line between the mouth's corners the opening is as high as the two rims are apart. A point at
+    depth d behind the rims sees s / sqrt(s² + d²) of it, s half the height plus what thin lips let through
+    (form factor of a strip); the upper lip throws a soft shadow, and beyond the corners it is dark.
+    """
+    upper, lower = positions[lip_rim[0]], positions[lip_rim[1]]
+    corner = 0.5 * (upper[0] + lower[0])
+    axis = 0.5 * (upper[-1] + lower[-1]) - corner
+    axis2 = float(axis @ axis)
+    t = (positions - corner) @ axis / max(axis2, 1e-6)
+    at = np.clip(t, 0, 1) * (len(upper) - 1)
+    i = np.minimum(at.astype(np.int32), len(upper) - 2)
+    w = (at - i)[:, None].astype(np.float32)
+    top = upper[i] * (1 - w) + upper[i + 1] * w
+    bottom = lower[i] * (1 - w) + lower[i + 1] * w
+    gap = bottom - top
+    height = np.sqrt((gap[:, :2] ** 2).sum(1))
+    below = ((positions - top)[:, :2] * gap[:, :2]).sum(1) / np.maximum(height, 1e-3)
+    depth = np.maximum(positions[:, 2] - 0.5 * (top + bottom)[:, 2], 0)
+    s = 0.5 * height + 2.0
+    open_ = s / np.sqrt(s * s + depth * depth)
+    shadow = 0.5 + 0.5 * _smoothstep(-1.0, 4.0, below)
+    inside = _smoothstep(-0.1, 0.12, t) * _smoothstep(-0.1, 0.12, 1 - t)
+    return (open_ * shadow * (0.15 + 0.85 * inside)).astype(np.float32)
+
+
+def _cubic(t: Float32) -> list[Float32]:
+    """Catmull-Rom weights of four neighbours: exact at t = 0."""
+    t2, t3 = t * t, t * t * t
+    return [
+        -0.5 * t + t2 - 0.5 * t3,
+        1 - 2.5 * t2 + 1.5 * t3,
+        0.5 * t + 2 * t2 - 1.5 * t3,
+        -0.5 * t2 + 0.5 * t3,
+    ]
+
+
+def sample(image: NDArray[Any], x_px: Float32, y_px: Float32) -> Float32:
+    """Catmull-Rom samples of ``image (H, W, ...)`` at continuous pixel coordinates, borders repeated."""
+    height, width = image.shape[:2]
+    x = np.clip(x_px, 0, width) - np.float32(0.5)
+    y = np.clip(y_px, 0, height) - np.float32(0.5)
+    x0, y0 = np.floor(x).astype(np.int32), np.floor(y).astype(np.int32)
+    wx, wy = _cubic(x - x0), _cubic(y - y0)
+    total = np.zeros((*x.shape, *image.shape[2:]), np.float32)
+    extra = (...,) + (None,) * (image.ndim - 2)
+    for j in range(4):
+        rows = np.clip(y0 + j - 1, 0, height - 1)
+        line = np.zeros_like(total)
+        for i in range(4):
+            columns = np.clip(x0 + i - 1, 0, width - 1)
+            line += wx[i][extra] * image[rows, columns].astype(np.float32)
+        total += wy[j][extra] * line
+    return total
+
+
+def encode_srgb(linear: Float32) -> Float32:
+    """Linear light → grey levels 0 … 255 (IEC 61966-2-1)."""
+    x = np.clip(linear, 0, 1)
+    return np.float32(255) * np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)
+
+
+def shade(
+    positions: Float32,
+    screen: Float32,
+    triangle_id: NDArray[np.int32],
+    bary: Float32,
+    controls: Float32,
+    shading: Shading,
+) -> tuple[Float32, NDArray[np.uint8]]:
+    """Colour of every pixel of a deformed face, and the mask of those that differ from the photo.
+
+    ``controls (B, S + 2 + D)``: weights of the shifts, how much of the left and of the right eye is shown
+    without its lids, weights of the folds. → source (B, H, W, 3) grey levels, mask (B, H, W). Where nothing
+    moves the source is the photo and the mask 0.
+    """
+    s = shading
+    frames, height, width = triangle_id.shape
+    shifts = len(s.shift_px)
+    source = np.empty((frames, height, width, 3), np.float32)
+    mask = np.zeros((frames, height, width), np.uint8)
+    rest_light = _irradiance(s.light, s.rest_normal)
+    for b in range(frames):
+        eye_mix, fold_weight = controls[b, shifts : shifts + 2], controls[b, shifts + 2 :]
+        offset = s.rest_px - screen[b, :, :2]
+        for k in range(shifts):
+            offset = offset + controls[b, k] * s.shift_px[k]
+        lit = _irradiance(s.light, vertex_normals(positions[b], s.triangles, s.fan_start, s.fans))
+        gain = np.clip(s.relief * np.log(lit / rest_light) / GAMMA, -GAIN_LIMIT, GAIN_LIMIT)
+        paint = s.paint_linear * (lit * mouth_light(positions[b], s.lip_rim))[:, None]
+        values = np.concatenate([offset, gain[:, None], paint], axis=1).astype(np.float32)
+
+        source[b] = s.photo[:, :, :3]
+        row, column = np.nonzero(triangle_id[b] >= 0)
+        triangle = triangle_id[b][row, column]
+        b1, b2 = bary[b][row, column, 0, None], bary[b][row, column, 1, None]
+        v0, v1, v2 = (values[s.triangles[triangle, i]] for i in range(3))
+        at = v0 + b1 * (v1 - v0) + b2 * (v2 - v0)
+        x, y = column + np.float32(0.5) + at[:, 0], row + np.float32(0.5) + at[:, 1]
+        fold = np.tensordot(fold_weight, s.folds, axes=1).astype(np.float32)
+        layer = s.layer[triangle]
+        colour = sample(s.photo, x, y)[:, :3]
+        log_gain = at[:, 2] + (sample(fold, x, y) if fold.any() else np.float32(0))
+        colour = np.where((layer == SKIN)[:, None], colour * np.exp(log_gain)[:, None], colour)
+        moved = np.abs(at[:, :2]).max(1) > HAIR_PX
+        moved |= (layer == SKIN) & (np.abs(log_gain) > 1e-3)
+        for which in (0, 1):
+            chosen = layer == LEFT_EYE + which
+            if eye_mix[which] > 0 and chosen.any():
+                under = sample(s.eyes, x[chosen], y[chosen])[:, :3]
+                colour[chosen] += eye_mix[which] * (under - colour[chosen])
+                moved |= chosen
+        painted = layer == PAINTED
+        colour[painted] = encode_srgb(at[painted, 3:])
+        moved |= painted
+        source[b][row[moved], column[moved]] = colour[moved]
+        mask[b][row[moved], column[moved]] = 1
+    return source, mask

@@ -1,0 +1,316 @@
+"""From a fit to what the fast half needs: the face patch, the sheet around it, and how both are lit.
+
+The mesh is cut to the **patch** inside the rim of the face, plus mouth and eyes. Everything outside it —
+ears, hair, neck, background — lies on a **sheet**: a grid behind the patch that is carried along by the
+patch's border and comes to rest some way out. So the motion has no seam: no silhouette is ever torn from
+its background, and where nothing moves nothing changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fastface.camera import Camera
+from fastface.eyes import bare_eyes, eye_whites
+from fastface.fitting import FACE_RIM, FaceFitter, Fit
+from fastface.folds import fold_maps
+from fastface.lighting import LUMINANCE, blurred, estimate_light, linear_of, white_of
+from fastface.morphable import MATERIALS, HeadModel
+from fastface.reference import LEFT_EYE, PAINTED, RIGHT_EYE, SKIN, Shading, vertex_normals
+from fastface.relaxation import texture_shifts
+
+Float32 = NDArray[np.float32]
+Int32 = NDArray[np.int32]
+Image = NDArray[np.uint8]
+
+SHEET_REACH: Final = 0.8  # outer-eye distances that the sheet takes to come to rest
+SHEET_CELLS: Final = 11  # grid cells an outer-eye distance
+_FACING: Final = -0.25  # cosine to the viewer up to which skin may turn into view
+_RELIEF: Final = 0.75  # of the irradiance change: what it says of fine relief is half wrong
+_LIP_RIMS: Final = (
+    (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308),
+    (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308),
+)
+_PAINTED: Final = ("teeth", "gums", "tongue", "mouth_interior")
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of the photo that can change: ``left, top, width, height`` px."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+
+@dataclass(frozen=True)
+class Rig:
+    """Everything a frame needs besides its coefficients. Positions are in camera space, mm."""
+
+    window: Window
+    neutral: Float32  # (V, 3)
+    basis: Float32  # (E, V, 3)
+    camera: Float32  # (3,) f_px, c_x, c_y within the window
+    shading: Shading
+    lid_rows: tuple[Int32, Int32]  # vertices of the left and of the right eye's lids
+    skin_vertices: int  # the first ones are the mesh's, the rest the sheet's
+
+
+def build_rig(fitter: FaceFitter, fit: Fit, photo: Image, landmarks_px: Float32) -> Rig:
+    """Cut, bind and light one fitted face; ``photo (H, W, 3)``."""
+    model = fitter.model
+    window = _window(landmarks_px, fit.eye_distance_px, photo.shape)
+    camera = Camera(
+        fit.camera.rotation,
+        fit.camera.translation_mm,
+        fit.camera.focal_px,
+        fit.camera.centre_px - [window.left, window.top],
+    )
+    marks = landmarks_px - np.array([window.left, window.top], np.float32)
+    crop = np.ascontiguousarray(photo[window.slices])
+
+    posed = camera.to_camera(model.shaped(fit.identity, fit.expression)).astype(np.float32)
+    shift = fitter.residual_warp @ fit.residual_px
+    posed[:, :2] += shift * (posed[:, 2:] / np.float32(camera.focal_px))
+    rest = camera.project(posed).astype(np.float32)
+
+    mesh = _cut(model, posed, rest, marks[list(FACE_RIM)])
+    vertices = posed[mesh.vertices]
+    turned = (model.expression[:, mesh.vertices].astype(np.float32)) @ camera.rotation.T.astype(np.float32)
+    sheet = _sheet(vertices, rest[mesh.vertices], turned, mesh, marks, camera, fit.eye_distance_px, window)
+
+    neutral = np.concatenate([vertices, sheet.vertices])
+    triangles = np.concatenate([mesh.triangles, sheet.triangles + np.int32(len(vertices))])
+    layer = np.concatenate([_layers(model, mesh), np.full(len(sheet.triangles), SKIN, np.uint8)])
+    basis = np.concatenate([turned, sheet.basis], axis=1)
+    rest_px = np.concatenate([rest[mesh.vertices], sheet.rest_px])
+    fan_start, fans = _fans(triangles[: len(mesh.triangles)], len(neutral))
+    normals = vertex_normals(neutral, triangles, fan_start, fans)
+
+    skin = np.unique(mesh.triangles[np.isin(mesh.materials, [MATERIALS.index("skin")])])
+    smooth = blurred(crop, 0.015 * fit.eye_distance_px)
+    skin_linear = linear_of(_nearest(smooth, rest_px[skin]))
+    facing = normals[skin, 2] < -0.2
+    light = estimate_light(skin_linear[facing] @ LUMINANCE, normals[skin][facing])
+    white = white_of(crop, eye_whites(marks, crop.shape), np.median(skin_linear[facing], axis=0))
+
+    lips = np.unique(mesh.triangles[np.isin(mesh.materials, [MATERIALS.index("lips")])])
+    lip_linear = np.median(linear_of(_nearest(smooth, rest_px[lips])), axis=0)
+    paint = np.zeros((len(neutral), 3), np.float32)
+    paint[: len(vertices)] = _paint(model, mesh, white, lip_linear)
+
+    relief = np.zeros(len(neutral), np.float32)
+    relief[: len(vertices)] = _RELIEF * _inside(marks[list(FACE_RIM)], rest[mesh.vertices], fit.eye_distance_px)
+
+    rows = _lid_rows(model, mesh)
+    shading = Shading(
+        triangles=triangles,
+        layer=layer,
+        rest_px=rest_px,
+        shift_px=texture_shifts(model, mesh.vertices, len(neutral), rest_px, neutral, basis, camera),
+        fan_start=fan_start,
+        fans=fans,
+        rest_normal=normals,
+        light=light,
+        relief=relief,
+        paint_linear=paint,
+        lip_rim=_lip_rims(fitter, mesh),
+        photo=_four_channels(crop),
+        eyes=_four_channels(bare_eyes(crop, marks)),
+        folds=fold_maps(marks, crop.shape[0], crop.shape[1], fit.eye_distance_px, light),
+    )
+    optics = np.array([camera.focal_px, *camera.centre_px], np.float32)
+    return Rig(window, neutral, basis, optics, shading, rows, len(vertices))
+
+
+def _window(landmarks_px: Float32, eye_px: float, shape: tuple[int, ...]) -> Window:
+    rim = landmarks_px[list(FACE_RIM)]
+    margin = (SHEET_REACH + 0.1) * eye_px
+    low = np.floor(rim.min(0) - margin).astype(int)
+    high = np.ceil(rim.max(0) + margin).astype(int)
+    left, top = max(int(low[0]), 0), max(int(low[1]), 0)
+    return Window(left, top, min(int(high[0]), shape[1]) - left, min(int(high[1]), shape[0]) - top)
+
+
+@dataclass(frozen=True)
+class _Mesh:
+    vertices: NDArray[np.int64]  # (V,) vertices of the model that are kept
+    triangles: Int32  # (F, 3) over them
+    materials: NDArray[np.uint8]  # (F,)
+    kept: NDArray[np.int64]  # (F,) triangles of the model
+
+
+def _cut(model: HeadModel, posed: Float32, rest: Float32, rim_px: Float32) -> _Mesh:
+    """The patch: skin inside the rim that faces the viewer, lids, lips and all that lies in the mouth."""
+    corners = posed[model.triangles]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    middle = corners.mean(1)
+    facing = -(normal * middle).sum(1) / np.maximum(
+        np.linalg.norm(normal, axis=1) * np.linalg.norm(middle, axis=1), 1e-9
+    )
+    skin = model.materials == MATERIALS.index("skin")
+    place = rest[model.triangles].mean(1)
+    inside = _signed_distance(rim_px, place) > 0
+    depth_limit = np.median(posed[model.triangles[skin]][:, :, 2][inside[skin]]) + 90.0
+    keep = inside & (~skin | (facing > _FACING)) & (middle[:, 2] < depth_limit)
+    kept = np.flatnonzero(keep)
+    vertices, flat = np.unique(model.triangles[kept], return_inverse=True)
+    return _Mesh(vertices, flat.reshape(-1, 3).astype(np.int32), model.materials[kept], kept)
+
+
+def _signed_distance(polygon: Float32, points: Float32) -> Float32:
+    """(N,) distance to a closed polygon, px; positive inside."""
+    start, end = polygon, np.roll(polygon, -1, axis=0)
+    along = end - start
+    to = points[:, None] - start[None]
+    t = np.clip((to * along).sum(2) / np.maximum((along**2).sum(1), 1e-9), 0, 1)
+    distance = np.sqrt(((to - t[:, :, None] * along) ** 2).sum(2)).min(1)
+    crosses = (start[None, :, 1] > points[:, None, 1]) != (end[None, :, 1] > points[:, None, 1])
+    slope = along[:, 0] / np.where(along[:, 1] == 0, 1e-9, along[:, 1])
+    left = points[:, None, 0] < start[:, 0] + (points[:, None, 1] - start[:, 1]) * slope
+    odd = (crosses & left).sum(1) % 2 == 1
+    return np.where(odd, distance, -distance).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    vertices: Float32
+    triangles: Int32
+    rest_px: Float32
+    basis: Float32
+
+
+def _sheet(
+    vertices: Float32,
+    rest: Float32,
+    basis: Float32,
+    mesh: _Mesh,
+    marks: Float32,
+    camera: Camera,
+    eye_px: float,
+    window: Window,
+) -> _Sheet:
+    """A grid over the window behind the patch; each node follows the patch's border by inverse-distance
+    weights (Shepard 1968) that fade with the distance from it.
+    """
+    nodes, columns = _grid(window, eye_px / SHEET_CELLS)
+    rim = marks[list(FACE_RIM)]
+    border = _border(mesh, rest, rim, eye_px)
+    to = nodes[:, None] - rest[border][None]
+    squared = (to**2).sum(2)
+    weights = 1.0 / (squared + (0.02 * eye_px) ** 2) ** 2
+    weights /= weights.sum(1, keepdims=True)
+    outside = np.maximum(-_signed_distance(rim, nodes), 0)
+    fade = 1 - _smoothstep(outside / (SHEET_REACH * eye_px))
+    depth = np.float32(vertices[:, 2].max() + 120.0)
+    weights *= fade[:, None] * (depth / vertices[border, 2])[None]
+    moved = np.zeros((len(basis), len(nodes), 3), np.float32)
+    moved[:, :, :2] = np.einsum("nb,ebc->enc", weights.astype(np.float32), basis[:, border, :2], optimize=True)
+    ray = (nodes - camera.centre_px.astype(np.float32)) * (depth / np.float32(camera.focal_px))
+    place = np.concatenate([ray, np.full((len(nodes), 1), depth)], axis=1).astype(np.float32)
+    triangles = _grid_triangles(len(nodes) // columns, columns)
+    needed = (_signed_distance(rim, nodes) < 2.5 * eye_px / SHEET_CELLS)[triangles].any(1)
+    return _Sheet(place, triangles[needed], nodes, moved)
+
+
+def _grid(window: Window, cell_px: float) -> tuple[Float32, int]:
+    columns, rows = (max(int(np.ceil(n / cell_px)), 1) + 1 for n in (window.width, window.height))
+    x, y = np.linspace(0, window.width, columns), np.linspace(0, window.height, rows)
+    nodes = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)
+    return nodes, columns
+
+
+def _grid_triangles(rows: int, columns: int) -> Int32:
+    corner = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).ravel()
+    a, b, c, d = corner, corner + 1, corner + columns, corner + columns + 1
+    return np.concatenate([np.stack([a, b, c], 1), np.stack([b, d, c], 1)]).astype(np.int32)
+
+
+def _border(mesh: _Mesh, rest: Float32, rim: Float32, eye_px: float) -> NDArray[np.int64]:
+    """Vertices on the patch's outer edge: of edges with one triangle, those near the rim."""
+    edges = np.sort(mesh.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+    unique, count = np.unique(edges, axis=0, return_counts=True)
+    open_ = np.unique(unique[count == 1])
+    near = np.abs(_signed_distance(rim, rest[open_])) < 0.15 * eye_px
+    border: NDArray[np.int64] = open_[near].astype(np.int64)
+    return border
+
+
+def _smoothstep(x: NDArray[Any]) -> NDArray[Any]:
+    t = np.clip(x, 0, 1)
+    smooth: NDArray[Any] = t * t * (3 - 2 * t)
+    return smooth
+
+
+def _inside(rim: Float32, points: Float32, eye_px: float) -> Float32:
+    """0 at the rim to 1 well inside: shading fades before silhouettes, which it would brighten."""
+    return _smoothstep(_signed_distance(rim, points) / (0.15 * eye_px)).astype(np.float32)
+
+
+def _layers(model: HeadModel, mesh: _Mesh) -> NDArray[np.uint8]:
+    layer = np.full(len(mesh.materials), SKIN, np.uint8)
+    layer[np.isin(mesh.materials, [MATERIALS.index(name) for name in _PAINTED])] = PAINTED
+    eye = mesh.materials == MATERIALS.index("eyeballs")
+    left = model.vertices[model.triangles[mesh.kept]][:, :, 0].mean(1) > 0
+    layer[eye] = np.where(left[eye], LEFT_EYE, RIGHT_EYE)
+    return layer
+
+
+def _fans(triangles: Int32, vertices: int) -> tuple[Int32, Int32]:
+    flat = triangles.ravel()
+    order = np.argsort(flat, kind="stable")
+    start = np.zeros(vertices + 1, np.int32)
+    np.cumsum(np.bincount(flat, minlength=vertices), out=start[1:])
+    return start, (order // 3).astype(np.int32)
+
+
+def _nearest(image: Image, points_px: Float32) -> Image:
+    column = np.clip(points_px[:, 0].astype(int), 0, image.shape[1] - 1)
+    row = np.clip(points_px[:, 1].astype(int), 0, image.shape[0] - 1)
+    return image[row, column]
+
+
+def _paint(model: HeadModel, mesh: _Mesh, white: Float32, lip_linear: Float32) -> Float32:
+    """Linear colour of painted parts in this photo: albedo under the photo's white; what is lip-coloured in
+    the model has the colour of these lips."""
+    albedo = model.albedo[mesh.vertices]
+    linear = linear_of(albedo)
+    colour = linear / 0.7 * white
+    lining = np.unique(mesh.triangles[mesh.materials == MATERIALS.index("mouth_interior")])
+    red = linear[lining, 0]
+    share = np.clip((red - 0.10) / (0.35 - 0.10), 0, 1)[:, None]
+    own = lip_linear * np.minimum(linear[lining] / 0.35, 1.0).max(1, keepdims=True)
+    colour[lining] = share * own + (1 - share) * np.minimum(colour[lining], lip_linear)
+    return colour.astype(np.float32)
+
+
+def _lip_rims(fitter: FaceFitter, mesh: _Mesh) -> Int32:
+    """(2, 11) vertices of the rig nearest to the landmarks along the slit."""
+    model = fitter.model
+    marks = model.landmarks478
+    place = np.full(len(model.vertices), -1, np.int64)
+    place[mesh.vertices] = np.arange(len(mesh.vertices))
+    rims = np.array(_LIP_RIMS)
+    corners = model.triangles[marks.triangle[rims]]
+    best = np.take_along_axis(corners, marks.bary[rims].argmax(-1)[..., None], axis=-1)[..., 0]
+    return place[best].astype(np.int32)
+
+
+def _lid_rows(model: HeadModel, mesh: _Mesh) -> tuple[Int32, Int32]:
+    lids = np.unique(mesh.triangles[mesh.materials == MATERIALS.index("eyelids")]).astype(np.int32)
+    left = model.vertices[mesh.vertices[lids], 0] > 0
+    return lids[left], lids[~left]
+
+
+def _four_channels(image: Image) -> Image:
+    return np.ascontiguousarray(np.concatenate([image, image[:, :, :1]], axis=2))
