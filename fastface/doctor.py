@@ -181,7 +181,7 @@ def _works() -> Iterator[Check]:
     done = time.perf_counter()
     fine = frame.shape == face.photo.shape and bool((frame != face.photo).any())
     times = (
-        f"start {ready - start:.2f} s, first fit {fitted - ready:.2f} s, first frame {done - fitted:.3f} s"
+        f"start {ready - start:.2f} s, fit {fitted - ready:.2f} s, frame {done - fitted:.3f} s"
     )
     yield Check("a face, fitted and moved", "ok" if fine else "broken", times, "" if fine else _REINSTALL)
 
