@@ -144,6 +144,13 @@ class FaceFitter:
         cost = float(r @ r + prior @ offset**2)
         return cost, (normal, gradient + prior * offset)
 
+    def landmark_motion(self, fit: Fit) -> tuple[Float32, Float32]:
+        """Landmarks (478, 3) of a fit in camera space and what each expression adds to them (E, 478, 3)."""
+        shape = np.concatenate([fit.identity, fit.expression]).astype(np.float64)
+        head = self._mean + np.tensordot(shape, self._basis, axes=1)
+        turned = self._basis[self._modes :] @ fit.camera.rotation.T
+        return fit.camera.to_camera(head).astype(np.float32), turned.astype(np.float32)
+
     @cached_property
     def residual_warp(self) -> Float32:
         """(V, 478): what a unit residual at each landmark moves each vertex by.

@@ -294,8 +294,8 @@ def shade(
 ) -> tuple[Float32, NDArray[np.uint8]]:
     """Colour of every pixel of a deformed face, and the mask of those that differ from the photo.
 
-    ``controls (B, S + 2 + D)``: weights of the shifts, how much of the left and of the right eye is shown
-    without its lids, weights of the folds. → source (B, H, W, 3) grey levels, mask (B, H, W). Where nothing
+    ``controls (B, S + 3 + D)``: weights of the shifts; how much of the left eye, of the right eye (without
+    their lids) and of the painted mouth shows instead of the photo; weights of the folds. → source (B, H, W, 3) grey levels, mask (B, H, W). Where nothing
     moves the source is the photo and the mask 0.
     """
     s = shading
@@ -305,7 +305,7 @@ def shade(
     mask = np.zeros((frames, height, width), np.uint8)
     rest_light = _irradiance(s.light, s.rest_normal)
     for b in range(frames):
-        eye_mix, fold_weight = controls[b, shifts : shifts + 2], controls[b, shifts + 2 :]
+        mix, fold_weight = controls[b, shifts : shifts + 3], controls[b, shifts + 3 :]
         offset = s.rest_px - screen[b, :, :2]
         for k in range(shifts):
             offset = offset + controls[b, k] * s.shift_px[k]
@@ -328,15 +328,16 @@ def shade(
         colour = np.where((layer == SKIN)[:, None], colour * np.exp(log_gain)[:, None], colour)
         moved = np.abs(at[:, :2]).max(1) > HAIR_PX
         moved |= (layer == SKIN) & (np.abs(log_gain) > 1e-3)
-        for which in (0, 1):
-            chosen = layer == LEFT_EYE + which
-            if eye_mix[which] > 0 and chosen.any():
-                under = sample(s.eyes, x[chosen], y[chosen])[:, :3]
-                colour[chosen] += eye_mix[which] * (under - colour[chosen])
+        for kind in (LEFT_EYE, RIGHT_EYE, PAINTED):
+            chosen, share = layer == kind, mix[kind - LEFT_EYE]
+            if share > 0 and chosen.any():
+                under = (
+                    encode_srgb(at[chosen, 3:])
+                    if kind == PAINTED
+                    else sample(s.eyes, x[chosen], y[chosen])[:, :3]
+                )
+                colour[chosen] += share * (under - colour[chosen])
                 moved |= chosen
-        painted = layer == PAINTED
-        colour[painted] = encode_srgb(at[painted, 3:])
-        moved |= painted
         source[b][row[moved], column[moved]] = colour[moved]
         mask[b][row[moved], column[moved]] = 1
     return source, mask

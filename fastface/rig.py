@@ -32,6 +32,7 @@ SHEET_REACH: Final = 0.8  # outer-eye distances that the sheet takes to come to 
 SHEET_CELLS: Final = 11  # grid cells an outer-eye distance
 _FACING: Final = -0.25  # cosine to the viewer up to which skin may turn into view
 _RELIEF: Final = 0.75  # of the irradiance change: what it says of fine relief is half wrong
+_HAIR: Final = 0.012  # outer-eye distances
 _LIP_RIMS: Final = (
     (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308),
     (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308),
@@ -62,8 +63,8 @@ class Rig:
     basis: Float32  # (E, V, 3)
     camera: Float32  # (3,) f_px, c_x, c_y within the window
     shading: Shading
-    lid_rows: tuple[Int32, Int32]  # vertices of the left and of the right eye's lids
-    skin_vertices: int  # the first ones are the mesh's, the rest the sheet's
+    eye_rows: tuple[tuple[Int32, Int32], ...]  # vertices of the lids and of the eyeball, left and right
+    hair_px: float  # once lids or lips have parted this far, what lies behind them is drawn anew
 
 
 def build_rig(fitter: FaceFitter, fit: Fit, photo: Image, landmarks_px: Float32) -> Rig:
@@ -112,7 +113,6 @@ def build_rig(fitter: FaceFitter, fit: Fit, photo: Image, landmarks_px: Float32)
     relief = np.zeros(len(neutral), np.float32)
     relief[: len(vertices)] = _RELIEF * _inside(marks[list(FACE_RIM)], rest[mesh.vertices], fit.eye_distance_px)
 
-    rows = _lid_rows(model, mesh)
     shading = Shading(
         triangles=triangles,
         layer=layer,
@@ -130,7 +130,8 @@ def build_rig(fitter: FaceFitter, fit: Fit, photo: Image, landmarks_px: Float32)
         folds=fold_maps(marks, crop.shape[0], crop.shape[1], fit.eye_distance_px, light),
     )
     optics = np.array([camera.focal_px, *camera.centre_px], np.float32)
-    return Rig(window, neutral, basis, optics, shading, rows, len(vertices))
+    rows = _eye_rows(model, mesh)
+    return Rig(window, neutral, basis, optics, shading, rows, _HAIR * fit.eye_distance_px)
 
 
 def _window(landmarks_px: Float32, eye_px: float, shape: tuple[int, ...]) -> Window:
@@ -306,10 +307,13 @@ def _lip_rims(fitter: FaceFitter, mesh: _Mesh) -> Int32:
     return place[best].astype(np.int32)
 
 
-def _lid_rows(model: HeadModel, mesh: _Mesh) -> tuple[Int32, Int32]:
-    lids = np.unique(mesh.triangles[mesh.materials == MATERIALS.index("eyelids")]).astype(np.int32)
-    left = model.vertices[mesh.vertices[lids], 0] > 0
-    return lids[left], lids[~left]
+def _eye_rows(model: HeadModel, mesh: _Mesh) -> tuple[tuple[Int32, Int32], ...]:
+    def of(material: str, left: bool) -> Int32:
+        rows = np.unique(mesh.triangles[mesh.materials == MATERIALS.index(material)]).astype(np.int32)
+        side: Int32 = rows[(model.vertices[mesh.vertices[rows], 0] > 0) == left]
+        return side
+
+    return tuple((of("eyelids", left), of("eyeballs", left)) for left in (True, False))
 
 
 def _four_channels(image: Image) -> Image:

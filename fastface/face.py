@@ -1,0 +1,148 @@
+"""A fitted face: the small, immutable result of looking at a photo once, and its file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastface.atomic import whole_file
+from fastface.camera import Camera, angles_deg
+from fastface.errors import BadModelFile
+from fastface.fitting import Fit
+from fastface.morphable import ArraySpec, read_arrays
+
+Float32 = NDArray[np.float32]
+
+FORMAT: Final = "fastface-face"
+VERSION: Final = 1
+MAX_SIDE: Final = 32767
+_ARRAYS: Final = {
+    "format": ArraySpec("U", 0, f'"{FORMAT}"'),
+    "version": ArraySpec("<i4", 0, str(VERSION)),
+    "model_hash": ArraySpec("U", 0, "HeadModel.digest of the head it was fitted with"),
+    "photo": ArraySpec("|u1", 3, "(H, W, 3) RGB"),
+    "landmarks_px": ArraySpec("<f4", 2, "(478, 2)"),
+    "rotation": ArraySpec("<f8", 2, "(3, 3) head to camera"),
+    "translation_mm": ArraySpec("<f8", 1, "(3,)"),
+    "focal_px": ArraySpec("<f8", 0, "focal length"),
+    "identity": ArraySpec("<f4", 1, "(K,) standard deviations"),
+    "expression": ArraySpec("<f4", 1, "(E,) what the photo itself shows"),
+    "fit_residual_px": ArraySpec("<f4", 2, "(478, 2) landmark minus model"),
+}
+_SHAPES: Final = {
+    "landmarks_px": (478, 2),
+    "rotation": (3, 3),
+    "translation_mm": (3,),
+    "fit_residual_px": (478, 2),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class FittedFace:
+    """One face of one photo, fitted with one head model. Axes and units: CONVENTIONS.md.
+
+    ``photo (H, W, 3)`` uint8 RGB; ``landmarks_px (478, 2)`` as detected; ``rotation (3, 3)``,
+    ``translation_mm (3,)``, ``focal_px``: pose and camera; ``identity (K,)`` in standard deviations;
+    ``expression (E,)`` what the photo shows already, near 0 for a neutral one; ``fit_residual_px (478, 2)``
+    what the model leaves of each landmark; ``model_hash``: ``HeadModel.digest``.
+    """
+
+    photo: NDArray[np.uint8]
+    landmarks_px: Float32
+    rotation: NDArray[np.float64]
+    translation_mm: NDArray[np.float64]
+    focal_px: float
+    identity: Float32
+    expression: Float32
+    fit_residual_px: Float32
+    model_hash: str
+
+    def __post_init__(self) -> None:
+        for value in vars(self).values():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+
+    @property
+    def camera(self) -> Camera:
+        height, width = self.photo.shape[:2]
+        return Camera(self.rotation, self.translation_mm, self.focal_px, np.array([width / 2, height / 2]))
+
+    @property
+    def fit(self) -> Fit:
+        return Fit(self.camera, self.identity, self.expression, self.fit_residual_px, self.eye_distance_px)
+
+    @property
+    def eye_distance_px(self) -> float:
+        """Between the outer corners of the eyes."""
+        return float(np.linalg.norm(self.landmarks_px[33] - self.landmarks_px[263]))
+
+    @property
+    def fit_error_unwarped_px(self) -> Float32:
+        """(478,) distance of each landmark from the fitted model, before the residual is carried over."""
+        error: Float32 = np.linalg.norm(self.fit_residual_px, axis=1)
+        return error
+
+    @property
+    def yaw_deg(self) -> float:
+        """Turn of the head, positive to the subject's left."""
+        return angles_deg(self.rotation)[0]
+
+    @property
+    def pitch_deg(self) -> float:
+        """Positive up."""
+        return angles_deg(self.rotation)[1]
+
+    @property
+    def roll_deg(self) -> float:
+        """Tilt, positive to the subject's left shoulder."""
+        return angles_deg(self.rotation)[2]
+
+    @cached_property
+    def photo_sha256(self) -> str:
+        """SHA-256 (hex) of the photo's shape and RGB pixels, the name of the photo in labels."""
+        state = hashlib.sha256(repr(self.photo.shape).encode())
+        state.update(np.ascontiguousarray(self.photo).tobytes())
+        return state.hexdigest()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a ``.npz`` that ``load`` reads, whole or not at all. Raises ``WriteFailed``."""
+        fields: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS if name not in ("format", "version")}
+        with whole_file(Path(path)) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(
+                stream, allow_pickle=False, format=np.array(FORMAT), version=np.int32(VERSION), **fields
+            )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> FittedFace:
+        """Read and check a saved face. Raises ``BadModelFile``."""
+        arrays = read_arrays(path, _ARRAYS)
+        label = os.fspath(path)
+        found = str(arrays["format"][()])[:80]
+        if found != FORMAT or int(arrays["version"]) != VERSION:
+            raise BadModelFile(
+                f"{label}: wanted format {FORMAT!r} version {VERSION}, got {found!r} {int(arrays['version'])}"
+            )
+        for name, shape in _SHAPES.items():
+            if arrays[name].shape != shape:
+                raise BadModelFile(f"{label}: {name} must be {shape}, got {arrays[name].shape}")
+        photo = arrays["photo"]
+        if photo.shape[2] != 3 or not 1 <= min(photo.shape[:2]) <= max(photo.shape[:2]) <= MAX_SIDE:
+            raise BadModelFile(f"{label}: photo must be (H, W, 3) of at most {MAX_SIDE} px, got {photo.shape}")
+        for name, spec in _ARRAYS.items():
+            value = arrays[name]
+            if "f" in spec.dtype and not (np.isfinite(value).all() and np.abs(value).max(initial=0) < 1e7):
+                raise BadModelFile(f"{label}: {name} must be finite and below 1e7")
+        turn = arrays["rotation"]
+        if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) or float(arrays["focal_px"]) < 1:
+            raise BadModelFile(f"{label}: rotation must be a rotation and focal_px at least 1")
+        values = {name: arrays[name] for name in _ARRAYS if name not in ("format", "version")}
+        values["model_hash"] = str(arrays["model_hash"][()])
+        values["focal_px"] = float(arrays["focal_px"])
+        return cls(**values)
