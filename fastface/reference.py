@@ -195,6 +195,7 @@ GAMMA = 2.2  # gains of linear light act on sRGB values by this root
 GAIN_LIMIT = 0.5  # log gain on sRGB values
 HAIR_PX = 0.01  # motion below this is none
 LIT_LEAST = 0.15
+SCATTERED = 0.12
 
 
 def vertex_normals(
@@ -241,11 +242,11 @@ def mouth_light(positions: Float32, lip_rim: NDArray[np.int32]) -> Float32:
     height = np.sqrt((gap[:, :2] ** 2).sum(1))
     below = ((positions - top)[:, :2] * gap[:, :2]).sum(1) / np.maximum(height, 1e-3)
     depth = np.maximum(positions[:, 2] - 0.5 * (top + bottom)[:, 2], 0)
-    s = 0.5 * height + 2.0
+    s = 0.5 * height + 4.0
     open_ = s / np.sqrt(s * s + depth * depth)
-    shadow = 0.5 + 0.5 * _smoothstep(-1.0, 4.0, below)
+    shadow = 0.6 + 0.4 * _smoothstep(-1.0, 4.0, below)
     inside = _smoothstep(-0.1, 0.12, t) * _smoothstep(-0.1, 0.12, 1 - t)
-    return (open_ * shadow * (0.15 + 0.85 * inside)).astype(np.float32)
+    return (SCATTERED + (1 - SCATTERED) * open_ * shadow * (0.3 + 0.7 * inside)).astype(np.float32)
 
 
 def _cubic(t: Float32) -> list[Float32]:
@@ -340,4 +341,30 @@ def shade(
                 moved |= chosen
         source[b][row[moved], column[moved]] = colour[moved]
         mask[b][row[moved], column[moved]] = 1
+        if mix[PAINTED - LEFT_EYE] > 0:
+            painted = np.zeros((height, width), bool)
+            painted[row[layer == PAINTED], column[layer == PAINTED]] = True
+            near = _dilated(painted) & (mask[b] != 0)
+            soft = _binomial(source[b])
+            source[b][near] += mix[PAINTED - LEFT_EYE] * (soft[near] - source[b][near])
     return source, mask
+
+
+def _dilated(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """With the four neighbours."""
+    wide = mask.copy()
+    wide[1:] |= mask[:-1]
+    wide[:-1] |= mask[1:]
+    wide[:, 1:] |= mask[:, :-1]
+    wide[:, :-1] |= mask[:, 1:]
+    return wide
+
+
+def _binomial(image: Float32) -> Float32:
+    """1 2 1 in both directions, borders repeated: a lens is never as sharp as a triangle's edge."""
+    for axis in (0, 1):
+        size = image.shape[axis]
+        before = np.take(image, np.maximum(np.arange(size) - 1, 0), axis)
+        after = np.take(image, np.minimum(np.arange(size) + 1, size - 1), axis)
+        image = np.float32(0.25) * (before + after) + np.float32(0.5) * image
+    return image

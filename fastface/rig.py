@@ -33,6 +33,8 @@ SHEET_CELLS: Final = 11  # grid cells an outer-eye distance
 _FACING: Final = -0.25  # cosine to the viewer up to which skin may turn into view
 _RELIEF: Final = 0.75  # of the irradiance change: what it says of fine relief is half wrong
 _HAIR: Final = 0.012  # outer-eye distances
+_IVORY: Final = 0.7  # linear albedo of teeth in a head model
+_WALL: Final = np.array([0.16, 0.06, 0.055], np.float32)  # least linear albedo of the mouth's walls
 _LIP_RIMS: Final = (
     (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308),
     (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308),
@@ -163,7 +165,8 @@ def _cut(model: HeadModel, posed: Float32, rest: Float32, rim_px: Float32) -> _M
     place = rest[model.triangles].mean(1)
     inside = _signed_distance(rim_px, place) > 0
     depth_limit = np.median(posed[model.triangles[skin]][:, :, 2][inside[skin]]) + 90.0
-    keep = inside & (~skin | (facing > _FACING)) & (middle[:, 2] < depth_limit)
+    mouth = np.isin(model.materials, [MATERIALS.index(name) for name in _PAINTED])
+    keep = mouth | (inside & (~skin | (facing > _FACING)) & (middle[:, 2] < depth_limit))
     kept = np.flatnonzero(keep)
     vertices, flat = np.unique(model.triangles[kept], return_inverse=True)
     return _Mesh(vertices, flat.reshape(-1, 3).astype(np.int32), model.materials[kept], kept)
@@ -286,12 +289,13 @@ def _paint(model: HeadModel, mesh: _Mesh, white: Float32, lip_linear: Float32) -
     the model has the colour of these lips."""
     albedo = model.albedo[mesh.vertices]
     linear = linear_of(albedo)
-    colour = linear / 0.7 * white
     lining = np.unique(mesh.triangles[mesh.materials == MATERIALS.index("mouth_interior")])
+    linear[lining] = np.maximum(linear[lining], _WALL)
+    colour = linear / _IVORY * white
     red = linear[lining, 0]
     share = np.clip((red - 0.10) / (0.35 - 0.10), 0, 1)[:, None]
     own = lip_linear * np.minimum(linear[lining] / 0.35, 1.0).max(1, keepdims=True)
-    colour[lining] = share * own + (1 - share) * np.minimum(colour[lining], lip_linear)
+    colour[lining] = share * own + (1 - share) * colour[lining]
     return colour.astype(np.float32)
 
 
