@@ -23,6 +23,9 @@ _EYES: Final = (
 _SHRINK: Final = 0.045  # of the eye's width: lashes and the wet rim are no eyeball
 _REACH: Final = 0.45  # of the eye's width beyond the lids that is made up
 
+_SHADE: Final = 0.5  # how much darker the eyeball gets under the lid, and within which part of its width
+_SHADE_REACH: Final = 0.16
+
 
 def _opening(marks: Float32, contour: tuple[int, ...], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     mask = np.zeros(shape[:2], np.uint8)
@@ -82,7 +85,7 @@ def _bare(out: Image, photo: Image, marks: Float32, contour: tuple[int, ...], ir
     soft = np.clip((r - 0.93 * radius) / (0.17 * radius), 0, 1)[..., None]
     filled = filled * (1 - soft) + sclera * soft
     beyond = cv2.distanceTransform((~seen).astype(np.uint8), cv2.DIST_L2, 3)
-    filled *= (1 - 0.35 * np.clip(beyond / (0.25 * width), 0, 1))[..., None]
+    filled *= (1 - _SHADE * np.clip(beyond / (_SHADE_REACH * width), 0, 1))[..., None]
     keep = np.clip(1 - beyond / max(0.03 * width, 1.0), 0, 1)[..., None]
     keep = np.where(seen[..., None], 1.0, keep * opening[..., None])
     out[top:bottom, left:right] = np.clip(np.rint(patch * keep + filled * (1 - keep)), 0, 255).astype(np.uint8)

@@ -341,22 +341,22 @@ def shade(
                 moved |= chosen
         source[b][row[moved], column[moved]] = colour[moved]
         mask[b][row[moved], column[moved]] = 1
-        if mix[PAINTED - LEFT_EYE] > 0:
-            painted = np.zeros((height, width), bool)
-            painted[row[layer == PAINTED], column[layer == PAINTED]] = True
-            near = _dilated(painted) & (mask[b] != 0)
-            soft = _binomial(source[b])
-            source[b][near] += mix[PAINTED - LEFT_EYE] * (soft[near] - source[b][near])
+        # Edges between what the photo shows and what is drawn anew are softened, as a lens would.
+        share = np.zeros((height, width), np.float32)
+        share[row, column] = np.concatenate([[0.0], mix])[layer]
+        share = _widened(share) * (mask[b] != 0)
+        source[b] += share[:, :, None] * (_binomial(source[b]) - source[b])
     return source, mask
 
 
-def _dilated(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """With the four neighbours."""
-    wide = mask.copy()
-    wide[1:] |= mask[:-1]
-    wide[:-1] |= mask[1:]
-    wide[:, 1:] |= mask[:, :-1]
-    wide[:, :-1] |= mask[:, 1:]
+def _widened(share: Float32) -> Float32:
+    """The largest of a pixel and its four neighbours."""
+    wide = share.copy()
+    for axis in (0, 1):
+        one, other = [slice(None)] * 2, [slice(None)] * 2
+        one[axis], other[axis] = slice(1, None), slice(None, -1)
+        wide[tuple(one)] = np.maximum(wide[tuple(one)], share[tuple(other)])
+        wide[tuple(other)] = np.maximum(wide[tuple(other)], share[tuple(one)])
     return wide
 
 

@@ -22,7 +22,7 @@ from fastface.folds import fold_maps
 from fastface.lighting import LUMINANCE, blurred, estimate_light, linear_of, white_of
 from fastface.morphable import MATERIALS, HeadModel
 from fastface.reference import LEFT_EYE, PAINTED, RIGHT_EYE, SKIN, Shading, vertex_normals
-from fastface.relaxation import texture_shifts
+from fastface.relaxation import SHIFTS, lid_shifts
 
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
@@ -119,7 +119,7 @@ def build_rig(fitter: FaceFitter, fit: Fit, photo: Image, landmarks_px: Float32)
         triangles=triangles,
         layer=layer,
         rest_px=rest_px,
-        shift_px=texture_shifts(model, mesh.vertices, len(neutral), rest_px, neutral, basis, camera),
+        shift_px=_closed_lids(fitter, fit, camera, neutral, basis, rest_px, marks, len(vertices)),
         fan_start=fan_start,
         fans=fans,
         rest_normal=normals,
@@ -134,6 +134,29 @@ def build_rig(fitter: FaceFitter, fit: Fit, photo: Image, landmarks_px: Float32)
     optics = np.array([camera.focal_px, *camera.centre_px], np.float32)
     rows = _eye_rows(model, mesh)
     return Rig(window, neutral, basis, optics, shading, rows, _HAIR * fit.eye_distance_px)
+
+
+def _closed_lids(
+    fitter: FaceFitter,
+    fit: Fit,
+    camera: Camera,
+    neutral: Float32,
+    basis: Float32,
+    rest_px: Float32,
+    marks: Float32,
+    patch: int,
+) -> Float32:
+    points, motion = fitter.landmark_motion(fit)
+    rest_marks = camera.project(points)
+    names = fitter.model.expression_names
+    shifts = np.zeros((len(SHIFTS), len(neutral), 2), np.float32)
+    if not all(name in names for name in SHIFTS):
+        return shifts
+    modes = [names.index(name) for name in SHIFTS]
+    closed = tuple(camera.project(neutral[:patch] + basis[mode, :patch]) for mode in modes)
+    closed_marks = tuple(marks + camera.project(points + motion[mode]) - rest_marks for mode in modes)
+    shifts[:, :patch] = lid_shifts(rest_px[:patch], closed, marks, closed_marks)
+    return shifts
 
 
 def _window(landmarks_px: Float32, eye_px: float, shape: tuple[int, ...]) -> Window:
