@@ -129,7 +129,7 @@ def build_rig(fitter: FaceFitter, fit: Fit, photo: Image, landmarks_px: Float32)
         lip_rim=_lip_rims(fitter, mesh),
         photo=_four_channels(crop),
         eyes=_four_channels(bare_eyes(crop, marks)),
-        folds=fold_maps(marks, crop.shape[0], crop.shape[1], fit.eye_distance_px, light),
+        folds=fold_maps(marks, crop.shape[0], crop.shape[1], fit.eye_distance_px),
     )
     optics = np.array([camera.focal_px, *camera.centre_px], np.float32)
     rows = _eye_rows(model, mesh)
