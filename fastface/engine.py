@@ -23,7 +23,7 @@ from fastface.labels import Labels, Pose
 from fastface.landmarks import FaceLandmarks, LandmarkDetector, landmarks68
 from fastface.morphable import HeadModel
 from fastface.rendering import GROUP, FaceRenderer, ImagePool
-from fastface.rig import build_rig
+from fastface.rig import RigBuilder
 from fastface.version import package_version
 
 __all__ = ["Engine", "FittedFace", "Frame"]
@@ -72,6 +72,7 @@ class Engine:
         self.threads = threads or len(os.sched_getaffinity(0))
         self._affects = affect_model(self.model.name)
         self._fitter = FaceFitter(self.model)
+        self._rigs = RigBuilder(self._fitter)
         self._detector = LandmarkDetector()
         self._renderers: WeakKeyDictionary[FittedFace, FaceRenderer] = WeakKeyDictionary()
 
@@ -260,7 +261,7 @@ class Engine:
         renderer = self._renderers.get(face)
         if renderer is None:
             self._check(face)
-            rig = build_rig(self._fitter, face.fit, face.photo, face.landmarks_px)
+            rig = self._rigs.build(face.fit, face.photo, face.landmarks_px)
             names = self.model.expression_names
             renderer = FaceRenderer(rig, face.photo, face.expression, names, self.threads)
             self._renderers[face] = renderer

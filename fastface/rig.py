@@ -39,6 +39,7 @@ _LIP_RIMS: Final = (
     (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308),
     (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308),
 )
+_RELIEF_FADE: Final = 0.15  # outer-eye distances within the rim: silhouettes would brighten the background
 _PAINTED: Final = ("teeth", "gums", "tongue", "mouth_interior")
 
 
@@ -69,9 +70,28 @@ class Rig:
     hair_px: float  # once lids or lips have parted this far, what lies behind them is drawn anew
 
 
-def build_rig(fitter: FaceFitter, fit: Fit, photo: Image, landmarks_px: Float32) -> Rig:
-    """Cut, bind and light one fitted face; ``photo (H, W, 3)``."""
-    model = fitter.model
+class RigBuilder:
+    """Builds rigs of one head model; made once. Keeps the model's bases in single precision."""
+
+    def __init__(self, fitter: FaceFitter) -> None:
+        self.fitter, self.model = fitter, fitter.model
+        self._identity = self.model.identity.astype(np.float32)
+        self.expression = self.model.expression.astype(np.float32)
+
+    def shaped(self, fit: Fit) -> Float32:
+        """(V, 3) head space: the mean with the fit's identity and expression."""
+        vertices = self.model.vertices.copy().reshape(-1)
+        for coefficients, basis in ((fit.identity, self._identity), (fit.expression, self.expression)):
+            vertices += coefficients @ basis[: len(coefficients)].reshape(len(coefficients), -1)
+        return vertices.reshape(-1, 3)
+
+    def build(self, fit: Fit, photo: Image, landmarks_px: Float32) -> Rig:
+        """Cut, bind and light one fitted face; ``photo (H, W, 3)``, ``landmarks_px (478, 2)`` in it."""
+        return _build(self, fit, photo, landmarks_px)
+
+
+def _build(builder: RigBuilder, fit: Fit, photo: Image, landmarks_px: Float32) -> Rig:
+    fitter, model = builder.fitter, builder.model
     window = _window(landmarks_px, fit.eye_distance_px, photo.shape)
     camera = Camera(
         fit.camera.rotation,
@@ -82,15 +102,16 @@ def build_rig(fitter: FaceFitter, fit: Fit, photo: Image, landmarks_px: Float32)
     marks = landmarks_px - np.array([window.left, window.top], np.float32)
     crop = np.ascontiguousarray(photo[window.slices])
 
-    posed = camera.to_camera(model.shaped(fit.identity, fit.expression)).astype(np.float32)
+    posed = camera.to_camera(builder.shaped(fit)).astype(np.float32)
     shift = fitter.residual_warp @ fit.residual_px
     posed[:, :2] += shift * (posed[:, 2:] / np.float32(camera.focal_px))
     rest = camera.project(posed).astype(np.float32)
 
-    mesh = _cut(model, posed, rest, marks[list(FACE_RIM)])
+    rim = _Rim(marks[list(FACE_RIM)], window)
+    mesh = _cut(model, posed, rest, rim)
     vertices = posed[mesh.vertices]
-    turned = (model.expression[:, mesh.vertices].astype(np.float32)) @ camera.rotation.T.astype(np.float32)
-    sheet = _sheet(vertices, rest[mesh.vertices], turned, mesh, marks, camera, fit.eye_distance_px, window)
+    turned = builder.expression[:, mesh.vertices] @ camera.rotation.T.astype(np.float32)
+    sheet = _sheet(vertices, rest[mesh.vertices], turned, mesh, rim, camera, fit.eye_distance_px, window)
 
     neutral = np.concatenate([vertices, sheet.vertices])
     triangles = np.concatenate([mesh.triangles, sheet.triangles + np.int32(len(vertices))])
@@ -113,7 +134,9 @@ def build_rig(fitter: FaceFitter, fit: Fit, photo: Image, landmarks_px: Float32)
     paint[: len(vertices)] = _paint(model, mesh, white, lip_linear)
 
     relief = np.zeros(len(neutral), np.float32)
-    relief[: len(vertices)] = _RELIEF * _inside(marks[list(FACE_RIM)], rest[mesh.vertices], fit.eye_distance_px)
+    relief[: len(vertices)] = _RELIEF * _smoothstep(
+        rim.distance(rest[mesh.vertices]) / (_RELIEF_FADE * fit.eye_distance_px)
+    )
 
     shading = Shading(
         triangles=triangles,
@@ -176,7 +199,7 @@ class _Mesh:
     kept: NDArray[np.int64]  # (F,) triangles of the model
 
 
-def _cut(model: HeadModel, posed: Float32, rest: Float32, rim_px: Float32) -> _Mesh:
+def _cut(model: HeadModel, posed: Float32, rest: Float32, rim: _Rim) -> _Mesh:
     """The patch: skin inside the rim that faces the viewer, lids, lips and all that lies in the mouth."""
     corners = posed[model.triangles]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -186,27 +209,32 @@ def _cut(model: HeadModel, posed: Float32, rest: Float32, rim_px: Float32) -> _M
     )
     skin = model.materials == MATERIALS.index("skin")
     place = rest[model.triangles].mean(1)
-    inside = _signed_distance(rim_px, place) > 0
+    inside = rim.distance(place) > 0
     depth_limit = np.median(posed[model.triangles[skin]][:, :, 2][inside[skin]]) + 90.0
     mouth = np.isin(model.materials, [MATERIALS.index(name) for name in _PAINTED])
     keep = mouth | (inside & (~skin | (facing > _FACING)) & (middle[:, 2] < depth_limit))
     kept = np.flatnonzero(keep)
-    vertices, flat = np.unique(model.triangles[kept], return_inverse=True)
-    return _Mesh(vertices, flat.reshape(-1, 3).astype(np.int32), model.materials[kept], kept)
+    used = np.zeros(len(model.vertices), bool)
+    used[model.triangles[kept]] = True
+    number = np.cumsum(used, dtype=np.int32) - 1
+    return _Mesh(np.flatnonzero(used), number[model.triangles[kept]], model.materials[kept], kept)
 
 
-def _signed_distance(polygon: Float32, points: Float32) -> Float32:
-    """(N,) distance to a closed polygon, px; positive inside."""
-    start, end = polygon, np.roll(polygon, -1, axis=0)
-    along = end - start
-    to = points[:, None] - start[None]
-    t = np.clip((to * along).sum(2) / np.maximum((along**2).sum(1), 1e-9), 0, 1)
-    distance = np.sqrt(((to - t[:, :, None] * along) ** 2).sum(2)).min(1)
-    crosses = (start[None, :, 1] > points[:, None, 1]) != (end[None, :, 1] > points[:, None, 1])
-    slope = along[:, 0] / np.where(along[:, 1] == 0, 1e-9, along[:, 1])
-    left = points[:, None, 0] < start[:, 0] + (points[:, None, 1] - start[:, 1]) * slope
-    odd = (crosses & left).sum(1) % 2 == 1
-    return np.where(odd, distance, -distance).astype(np.float32)
+class _Rim:
+    """Distance to the rim of the face, px, positive inside: a map of the window, read at points."""
+
+    def __init__(self, polygon: Float32, window: Window) -> None:
+        inside = np.zeros((window.height, window.width), np.uint8)
+        # fillPoly counts pixel centres from 0, in 1/16 px here.
+        cv2.fillPoly(inside, [np.round((polygon - 0.5) * 16).astype(np.int32)], 1, shift=4)
+        within, beyond = (
+            cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_5) for mask in (inside, 1 - inside)
+        )
+        self._map = np.asarray(within - beyond, np.float32)
+
+    def distance(self, points: Float32) -> Float32:
+        """(N,) for points (N, 2); one beyond the window has the distance of the window's nearest pixel."""
+        return _nearest(self._map, points)
 
 
 @dataclass(frozen=True)
@@ -222,7 +250,7 @@ def _sheet(
     rest: Float32,
     basis: Float32,
     mesh: _Mesh,
-    marks: Float32,
+    rim: _Rim,
     camera: Camera,
     eye_px: float,
     window: Window,
@@ -231,13 +259,12 @@ def _sheet(
     weights (Shepard 1968) that fade with the distance from it.
     """
     nodes, columns = _grid(window, eye_px / SHEET_CELLS)
-    rim = marks[list(FACE_RIM)]
     border = _border(mesh, rest, rim, eye_px)
     to = nodes[:, None] - rest[border][None]
     squared = (to**2).sum(2)
     weights = 1.0 / (squared + (0.02 * eye_px) ** 2) ** 2
     weights /= weights.sum(1, keepdims=True)
-    outside = np.maximum(-_signed_distance(rim, nodes), 0)
+    outside = np.maximum(-rim.distance(nodes), 0)
     fade = 1 - _smoothstep(outside / (SHEET_REACH * eye_px))
     depth = np.float32(vertices[:, 2].max() + 120.0)
     weights *= fade[:, None] * (depth / vertices[border, 2])[None]
@@ -246,7 +273,7 @@ def _sheet(
     ray = (nodes - camera.centre_px.astype(np.float32)) * (depth / np.float32(camera.focal_px))
     place = np.concatenate([ray, np.full((len(nodes), 1), depth)], axis=1).astype(np.float32)
     triangles = _grid_triangles(len(nodes) // columns, columns)
-    needed = (_signed_distance(rim, nodes) < 2.5 * eye_px / SHEET_CELLS)[triangles].any(1)
+    needed = (rim.distance(nodes) < 2.5 * eye_px / SHEET_CELLS)[triangles].any(1)
     return _Sheet(place, triangles[needed], nodes, moved)
 
 
@@ -263,13 +290,14 @@ def _grid_triangles(rows: int, columns: int) -> Int32:
     return np.concatenate([np.stack([a, b, c], 1), np.stack([b, d, c], 1)]).astype(np.int32)
 
 
-def _border(mesh: _Mesh, rest: Float32, rim: Float32, eye_px: float) -> NDArray[np.int64]:
+def _border(mesh: _Mesh, rest: Float32, rim: _Rim, eye_px: float) -> NDArray[np.int64]:
     """Vertices on the patch's outer edge: of edges with one triangle, those near the rim."""
-    edges = np.sort(mesh.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
-    unique, count = np.unique(edges, axis=0, return_counts=True)
-    open_ = np.unique(unique[count == 1])
-    near = np.abs(_signed_distance(rim, rest[open_])) < 0.15 * eye_px
-    border: NDArray[np.int64] = open_[near].astype(np.int64)
+    near = np.abs(rim.distance(rest)) < 0.15 * eye_px
+    triangles = mesh.triangles[near[mesh.triangles].any(axis=1)].astype(np.int64)
+    edges = np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+    unique, count = np.unique(edges[:, 0] * len(rest) + edges[:, 1], return_counts=True)
+    ends = np.stack(np.divmod(unique[count == 1], len(rest)), axis=1)
+    border: NDArray[np.int64] = np.unique(ends[near[ends].all(axis=1)])
     return border
 
 
@@ -277,11 +305,6 @@ def _smoothstep(x: NDArray[Any]) -> NDArray[Any]:
     t = np.clip(x, 0, 1)
     smooth: NDArray[Any] = t * t * (3 - 2 * t)
     return smooth
-
-
-def _inside(rim: Float32, points: Float32, eye_px: float) -> Float32:
-    """0 at the rim to 1 well inside: shading fades before silhouettes, which it would brighten."""
-    return _smoothstep(_signed_distance(rim, points) / (0.15 * eye_px)).astype(np.float32)
 
 
 def _layers(model: HeadModel, mesh: _Mesh) -> NDArray[np.uint8]:
@@ -301,10 +324,11 @@ def _fans(triangles: Int32, vertices: int) -> tuple[Int32, Int32]:
     return start, (order // 3).astype(np.int32)
 
 
-def _nearest(image: Image, points_px: Float32) -> Image:
+def _nearest(image: NDArray[Any], points_px: Float32) -> NDArray[Any]:
     column = np.clip(points_px[:, 0].astype(int), 0, image.shape[1] - 1)
     row = np.clip(points_px[:, 1].astype(int), 0, image.shape[0] - 1)
-    return image[row, column]
+    picked: NDArray[Any] = image[row, column]
+    return picked
 
 
 def _paint(model: HeadModel, mesh: _Mesh, white: Float32, lip_linear: Float32) -> Float32:
