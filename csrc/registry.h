@@ -6,11 +6,13 @@
 #include "ops/blend.h"
 #include "ops/deform.h"
 #include "ops/rasterize.h"
+#include "ops/shade.h"
 
 // X(parameter struct, name)
 #define FF_FOR_EACH_OP(X) \
   X(Deform, deform)       \
   X(Rasterize, rasterize) \
+  X(Shade, shade)         \
   X(Blend, blend)
 
 namespace fastface {

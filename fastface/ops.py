@@ -17,6 +17,26 @@ from numpy.typing import NDArray
 
 from fastface import _core
 from fastface.errors import BadArgument
+from fastface.reference import Shading
+from fastface.shading import PreparedShading, prepare_shading
+
+__all__ = [
+    "DEFORM_BLOCK",
+    "Blended",
+    "Deformed",
+    "PackedBasis",
+    "PreparedShading",
+    "Raster",
+    "Shaded",
+    "Shading",
+    "Workspace",
+    "blend",
+    "deform",
+    "pack_basis",
+    "prepare_shading",
+    "rasterize",
+    "shade",
+]
 
 DEFORM_BLOCK = 64  # kDeformBlock in csrc/ops/deform.h
 
@@ -165,6 +185,52 @@ def rasterize(
     scratch = _workspace(workspace)
     _core.rasterize(screen, triangles, triangle_id, bary, z, int(cull_backfaces), threads, scratch)
     return Raster(triangle_id, bary, z)
+
+
+class Shaded(NamedTuple):
+    source: NDArray[np.float32]  # (B, H, W, 3) grey levels
+    mask: NDArray[np.uint8]  # (B, H, W) 1 where the source is not the photo
+
+
+def shade(
+    positions: NDArray[np.float32],
+    screen: NDArray[np.float32],
+    triangle_id: NDArray[np.int32],
+    bary: NDArray[np.float32],
+    controls: NDArray[np.float32],
+    shading: PreparedShading | Shading,
+    *,
+    out: Shaded | tuple[NDArray[np.float32], NDArray[np.uint8]] | None = None,
+    threads: int = 1,
+    workspace: _core.Workspace | None = None,
+) -> Shaded:
+    """Colour every pixel of a deformed face from its photo.
+
+    ``positions`` and ``screen (B, V, 3)`` are ``deform``'s, ``triangle_id (B, H, W)`` and ``bary (B, H, W,
+    2)`` ``rasterize``'s. ``controls (B, S + 3 + D)`` float32: weights of the shifts; shares in 0 … 1 of the
+    left bare eye, of the right one and of the painted mouth; weights of the folds. Where nothing moves the
+    source is the photo, bit for bit, and the mask 0. A triangle index that is none of the face's is no
+    triangle; values that are not finite spoil only the pixels they touch. Give ``prepare_shading``'s result
+    wherever speed matters: a plain ``Shading`` is prepared on every call.
+    """
+    s = shading if isinstance(shading, PreparedShading) else prepare_shading(shading)
+    controls = _array("shade", "controls", controls, 2)
+    triangle_id = _array("shade", "triangle_id", triangle_id, 3)
+    wanted = len(s.shift_px) + 3 + len(s.folds)
+    if controls.shape[1] != wanted:
+        got = f"{controls.shape} {controls.dtype}"
+        raise BadArgument(f"shade: controls must be ({len(controls)}, {wanted}) float32, got {got}")
+    if out is None:
+        out = Shaded(np.empty((*triangle_id.shape, 3), np.float32), np.empty(triangle_id.shape, np.uint8))
+    source, mask = out
+    frame = (positions, screen, triangle_id, bary, controls)
+    mesh = (s.triangles, s.layer, s.rest_px, s.shift_px, s.faces)
+    lit = (s.lit, s.lit_fan_start, s.lit_fans, s.lit_relief, s.lit_rest_log)
+    paint = (s.painted, s.painted_fan_start, s.painted_fans, s.paint_linear, s.lip_rim, s.light)
+    images = (s.photo_rgb, s.photo, s.eyes, s.folds, s.fold_box)
+    scratch = _workspace(workspace)
+    _core.shade(*frame, *mesh, *lit, *paint, *images, source, mask, s.lit_faces, threads, scratch)
+    return Shaded(source, mask)
 
 
 class Blended(NamedTuple):

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <utility>
 
-#if defined(__F16C__)
+#if defined(__F16C__) || defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -140,6 +140,25 @@ FF_INLINE void load_triples(const float* from, VecFloat (&plane)[3]) {
   plane[0] = permute(permute(v0, v1, Whole<plane_from_01<0>>{}), v2, Whole<plane_add_2<0>>{});
   plane[1] = permute(permute(v0, v1, Whole<plane_from_01<1>>{}), v2, Whole<plane_add_2<1>>{});
   plane[2] = permute(permute(v0, v1, Whole<plane_from_01<2>>{}), v2, Whole<plane_add_2<2>>{});
+}
+
+// Bytes to floats. Compilers take a generic conversion to pieces, byte by byte.
+FF_INLINE VecFloat load_bytes(const std::uint8_t* from) {
+#if defined(__AVX512F__)
+  const __m512i wide = _mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  return __builtin_convertvector(reinterpret_cast<VecInt>(wide), VecFloat);
+#elif defined(__AVX2__)
+  const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+  return __builtin_convertvector(reinterpret_cast<VecInt>(wide), VecFloat);
+#elif defined(__SSE2__)
+  std::int32_t four;
+  __builtin_memcpy(&four, from, sizeof(four));
+  const __m128i zero = _mm_setzero_si128();
+  const __m128i wide = _mm_unpacklo_epi16(_mm_unpacklo_epi8(_mm_cvtsi32_si128(four), zero), zero);
+  return __builtin_convertvector(reinterpret_cast<VecInt>(wide), VecFloat);
+#else
+  return __builtin_convertvector(__builtin_convertvector(load<kLanes>(from), VecInt), VecFloat);
+#endif
 }
 
 // Half precision to single; finite values only where the hardware has no instruction for it.

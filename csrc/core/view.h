@@ -33,12 +33,15 @@ constexpr std::int64_t kWorkspaceAlignment = 64;
 enum class Status : std::uint8_t {
   kOk,
   kTriangleIndexOutOfRange,
+  kPreparedOtherwise,
 };
 
 inline const char* status_message(Status status) {
   switch (status) {
     case Status::kTriangleIndexOutOfRange:
       return "triangles must hold vertex indices in [0, V), got one outside";
+    case Status::kPreparedOtherwise:
+      return "the arrays prepared for this face must fit each other, the image and the controls, and do not";
     case Status::kOk:
       break;
   }
