@@ -39,6 +39,9 @@ _LIP_RIMS: Final = (
     (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308),
     (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308),
 )
+_BAND: Final = 0.12  # outer-eye distances within the rim where the patch's motion gives way to the sheet's
+_BORDER: Final = 0.06  # outer-eye distances within the rim whose motion is carried out
+_SOFT: Final = 0.07  # outer-eye distances over which the border's motion is smoothed
 _RELIEF_FADE: Final = 0.15  # outer-eye distances within the rim: silhouettes would brighten the background
 _PAINTED: Final = ("teeth", "gums", "tongue", "mouth_interior")
 
@@ -255,26 +258,50 @@ def _sheet(
     eye_px: float,
     window: Window,
 ) -> _Sheet:
-    """A grid over the window behind the patch; each node follows the patch's border by inverse-distance
-    weights (Shepard 1968) that fade with the distance from it.
+    """A grid over the window behind the patch that its border carries along (``_Carried``).
+
+    Towards the rim the patch's own motion, ``basis``, gives way to the carried one, in place: both move as
+    one there, and nothing tears or shows twice.
     """
+    border = _border(mesh, vertices, rest, rim, eye_px)
+    carried = _Carried(vertices[border], rest[border], basis[:, border], rim, eye_px)
+    band = np.flatnonzero(rim.distance(rest) < _BAND * eye_px)
+    own = _smoothstep(rim.distance(rest[band]) / (_BAND * eye_px)).astype(np.float32)[None, :, None]
+    basis[:, band] = own * basis[:, band] + (1 - own) * carried.motion(rest[band], vertices[band, 2])
+
     nodes, columns = _grid(window, eye_px / SHEET_CELLS)
-    border = _border(mesh, rest, rim, eye_px)
-    to = nodes[:, None] - rest[border][None]
-    squared = (to**2).sum(2)
-    weights = 1.0 / (squared + (0.02 * eye_px) ** 2) ** 2
-    weights /= weights.sum(1, keepdims=True)
-    outside = np.maximum(-rim.distance(nodes), 0)
-    fade = 1 - _smoothstep(outside / (SHEET_REACH * eye_px))
     depth = np.float32(vertices[:, 2].max() + 120.0)
-    weights *= fade[:, None] * (depth / vertices[border, 2])[None]
-    moved = np.zeros((len(basis), len(nodes), 3), np.float32)
-    moved[:, :, :2] = np.einsum("nb,ebc->enc", weights.astype(np.float32), basis[:, border, :2], optimize=True)
     ray = (nodes - camera.centre_px.astype(np.float32)) * (depth / np.float32(camera.focal_px))
     place = np.concatenate([ray, np.full((len(nodes), 1), depth)], axis=1).astype(np.float32)
     triangles = _grid_triangles(len(nodes) // columns, columns)
     needed = (rim.distance(nodes) < 2.5 * eye_px / SHEET_CELLS)[triangles].any(1)
-    return _Sheet(place, triangles[needed], nodes, moved)
+    motion = carried.motion(nodes, np.full(len(nodes), depth, np.float32))
+    return _Sheet(place, triangles[needed], nodes, motion)
+
+
+class _Carried:
+    """How a place on the screen moves with the patch's border: inverse-distance weights (Shepard 1968) over
+    the border's vertices, fading with the distance from the rim.
+    """
+
+    def __init__(self, vertices: Float32, rest: Float32, basis: Float32, rim: _Rim, eye_px: float) -> None:
+        self._rest, self._rim, self._eye_px = rest, rim, eye_px
+        z = vertices[:, 2:]
+        # d(x / z): motion on the screen in units of the focal length.
+        self._screen = (basis[:, :, :2] - basis[:, :, 2:] * (vertices[:, :2] / z)) / z
+        self._modes = len(basis)
+
+    def motion(self, points: Float32, depth: Float32) -> Float32:
+        """(E, N, 3) mm for places (N, 2) px at camera depths (N,) mm."""
+        squared = ((points[:, None] - self._rest[None]) ** 2).sum(2)
+        weights = 1.0 / (squared + np.float32(_SOFT * self._eye_px) ** 2) ** 2
+        weights /= weights.sum(1, keepdims=True)
+        beyond = np.maximum(-self._rim.distance(points), 0)
+        weights *= ((1 - _smoothstep(beyond / (SHEET_REACH * self._eye_px))) * depth)[:, None]
+        flat = self._screen.transpose(1, 0, 2).reshape(len(self._rest), -1)
+        moved = np.zeros((self._modes, len(points), 3), np.float32)
+        moved[:, :, :2] = (weights.astype(np.float32) @ flat).reshape(len(points), -1, 2).transpose(1, 0, 2)
+        return moved
 
 
 def _grid(window: Window, cell_px: float) -> tuple[Float32, int]:
@@ -290,15 +317,19 @@ def _grid_triangles(rows: int, columns: int) -> Int32:
     return np.concatenate([np.stack([a, b, c], 1), np.stack([b, d, c], 1)]).astype(np.int32)
 
 
-def _border(mesh: _Mesh, rest: Float32, rim: _Rim, eye_px: float) -> NDArray[np.int64]:
-    """Vertices on the patch's outer edge: of edges with one triangle, those near the rim."""
-    near = np.abs(rim.distance(rest)) < 0.15 * eye_px
-    triangles = mesh.triangles[near[mesh.triangles].any(axis=1)].astype(np.int64)
-    edges = np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
-    unique, count = np.unique(edges[:, 0] * len(rest) + edges[:, 1], return_counts=True)
-    ends = np.stack(np.divmod(unique[count == 1], len(rest)), axis=1)
-    border: NDArray[np.int64] = np.unique(ends[near[ends].all(axis=1)])
-    return border
+def _border(mesh: _Mesh, vertices: Float32, rest: Float32, rim: _Rim, eye_px: float) -> NDArray[np.int64]:
+    """Vertices along the rim that the viewer sees; what lies under the jaw moves less than its edge."""
+    corners = vertices[mesh.triangles]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    toward = -(normal * corners[:, 0]).sum(1)
+    seen = toward > 0.3 * np.linalg.norm(normal, axis=1) * np.linalg.norm(corners[:, 0], axis=1)
+    skin = mesh.materials == MATERIALS.index("skin")
+    facing = np.zeros(len(vertices), bool)
+    facing[mesh.triangles[seen & skin]] = True
+    distance = rim.distance(rest)
+    reach = np.array([_BORDER, 2 * _BORDER]) * eye_px
+    near = [np.flatnonzero(facing & (distance < width)) for width in reach]
+    return near[0] if len(near[0]) >= 24 else near[1]
 
 
 def _smoothstep(x: NDArray[Any]) -> NDArray[Any]:
