@@ -26,13 +26,15 @@ class Camera:
 
     def to_camera(self, points: NDArray[Any]) -> NDArray[Any]:
         """Head space ``(..., 3)`` mm → camera space mm."""
-        moved: NDArray[Any] = points @ self.rotation.T.astype(points.dtype)
-        return moved + self.translation_mm.astype(points.dtype)
+        turned = points @ self.rotation.T.astype(points.dtype)
+        moved: NDArray[Any] = turned + self.translation_mm.astype(points.dtype)
+        return moved
 
     def project(self, points: NDArray[Any]) -> NDArray[Any]:
         """Camera space ``(..., 3)`` mm → ``(..., 2)`` px."""
-        screen: NDArray[Any] = points[..., :2] * (self.focal_px / points[..., 2:])
-        return screen + self.centre_px.astype(points.dtype)
+        ray = points[..., :2] * (self.focal_px / points[..., 2:])
+        screen: NDArray[Any] = ray + self.centre_px.astype(points.dtype)
+        return screen
 
 
 def rotation_of(vector: NDArray[Any]) -> Float64:
@@ -55,10 +57,12 @@ def cross_matrix(v: Float64) -> Float64:
 def angles_deg(rotation: Float64) -> tuple[float, float, float]:
     """Yaw, pitch, roll of a head in degrees: positive to the subject's left, up, to the left shoulder.
 
-    ``FLIP · rotation`` = R_z(roll) R_x(-pitch) R_y(yaw), all about head axes.
+    ``FLIP · rotation`` = R_z(-roll) R_x(-pitch) R_y(yaw), all about head axes: the head is turned, then
+    nodded, then tilted. The face looks along the third column; the first of its entries is the subject's
+    left, the second is up.
     """
     turn = FLIP @ rotation
     pitch = math.asin(float(np.clip(-turn[2, 1], -1.0, 1.0)))
     yaw = math.atan2(-turn[2, 0], turn[2, 2])
-    roll = math.atan2(-turn[0, 1], turn[1, 1])
-    return math.degrees(-yaw), math.degrees(-pitch), math.degrees(-roll)
+    roll = math.atan2(turn[0, 1], turn[1, 1])
+    return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)

@@ -20,8 +20,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fastface.camera import FLIP, Camera, cross_matrix, rotation_of
-from fastface.errors import NoFaceFound
+from fastface.camera import FLIP, Camera, rotation_of
+from fastface.errors import BadArgument, NoFaceFound
+from fastface.landmark_tables import POINT_COUNT
 from fastface.morphable import HeadModel
 
 Float32 = NDArray[np.float32]
@@ -31,9 +32,11 @@ MODES: Final = 60  # identity modes in use; further ones fit noise of the landma
 SIGMA_IDENTITY: Final = 1.5
 SIGMA_EXPRESSION: Final = 0.12
 SIGMA_LANDMARK: Final = 0.5  # per cent of the outer-eye distance
-SIGMA_LOG_FOCAL: Final = 0.4
+SIGMA_LOG_FOCAL: Final = 0.15  # of a face alone, shape explains perspective as well as distance does
 SIGMA_ALONG_RIM: Final = 3.0  # times that across it
-ITERATIONS: Final = 9
+MATRIX_STEPS: Final = (1, 4, 4, 4, 4, 4)  # steps with each matrix; the first start far off
+#: Mean distance of the landmarks from the fitted head, of the eyes' distance: no face is so odd.
+MAX_ERROR: Final = 0.08
 OUTER_EYE_CORNERS: Final = (33, 263)
 #: The rim of the face in MediaPipe's numbering, in order, from the forehead over the subject's left cheek.
 FACE_RIM: Final = (
@@ -41,6 +44,9 @@ FACE_RIM: Final = (
     *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
 )
 _WARP_REACH_MM: Final = 14.0
+_WARP_END_MM: Final = 80.0  # the kernel is 1e-3 there
+_LEAST_EYE_PX: Final = 4.0
+_NEAREST_MM: Final = 10.0
 _WARP_NOISE: Final = 0.05  # of the kernel's variance: the warp follows the landmarks, not their jitter
 _STILL: Final = ("teeth", "gums", "tongue", "mouth_interior")
 
@@ -62,50 +68,37 @@ class FaceFitter:
     def __init__(self, model: HeadModel) -> None:
         self.model = model
         marks = model.landmarks478
-        self._corners = model.triangles[marks.triangle]
-        self._bary = marks.bary.astype(np.float64)
-        self._mean = self._at_landmarks(model.vertices)
+        corners = model.triangles[marks.triangle]
+        bary = marks.bary.astype(np.float32)
+        self._mean = np.einsum("lcx,lc->lx", model.vertices[corners].astype(np.float64), marks.bary)
         self._modes = min(MODES, len(model.identity))
-        used = [self._at_landmarks(mode) for mode in (*model.identity[: self._modes], *model.expression)]
-        self._basis = np.stack(used)  # (K + E, 478, 3)
-        self._sigma = np.concatenate(
-            [np.full(self._modes, SIGMA_IDENTITY), np.full(len(model.expression), SIGMA_EXPRESSION)]
-        )
-        self._mean.flags.writeable = False
-
-    def _at_landmarks(self, field: NDArray[Any]) -> Float64:
-        picked: Float64 = np.einsum("lcx,lc->lx", field[self._corners].astype(np.float64), self._bary)
-        return picked
+        bases = (model.identity[: self._modes], model.expression)
+        used = [np.einsum("elcx,lc->elx", basis[:, corners].astype(np.float32), bary) for basis in bases]
+        self._basis = np.ascontiguousarray(np.concatenate(used))  # (K + E, 478, 3)
+        #: The same as (3, K + E, 478): what an axis of the head adds to the Jacobian, transposed.
+        self._axes = np.ascontiguousarray(self._basis.transpose(2, 0, 1))
+        sigma = [np.full(self._modes, SIGMA_IDENTITY), np.full(len(model.expression), SIGMA_EXPRESSION)]
+        self._prior = 1 / np.concatenate([[np.inf] * 6, [SIGMA_LOG_FOCAL], *sigma]) ** 2
 
     def fit(self, landmarks_px: Float32, height: int, width: int) -> Fit:
         """``landmarks_px (478, 2)`` of a photo of ``height × width`` px. Raises ``NoFaceFound`` when they are
         not the landmarks of a face that a camera can see.
         """
-        target = landmarks_px.astype(np.float64)
-        eye_px = float(np.linalg.norm(target[OUTER_EYE_CORNERS[0]] - target[OUTER_EYE_CORNERS[1]]))
-        if not np.isfinite(target).all() or eye_px < 4.0:
-            raise NoFaceFound(f"wanted a face with at least 4 px between the eyes, got {eye_px:.1f}")
-        state = _State.start(self._mean, target, height, width, len(self._basis))
-        weight = np.full(len(target), 100.0 / (SIGMA_LANDMARK * eye_px))
-        across = _rim_normals(target)
-        cost, system = self._linearise(state, target, weight, across)
-        damping = 1e-4
-        for _ in range(ITERATIONS):
-            step = np.linalg.solve(system[0] + damping * np.diag(np.diag(system[0])), -system[1])
-            tried = state.moved(step)
-            tried_cost, tried_system = self._linearise(tried, target, weight, across)
-            if tried_cost < cost:
-                done = cost - tried_cost < 1e-4 * cost
-                state, cost, system, damping = tried, tried_cost, tried_system, damping * 0.1
-                if done:
-                    break
-            else:
-                damping *= 30.0
+        target = _checked(landmarks_px, height, width)
+        eye_px = _eye_distance(target)
+        problem = _Problem(target, 100.0 / (SIGMA_LANDMARK * eye_px) * _rim_normals(target))
+        state = self._minimise(problem, _State.start(self._mean, target, height, width, len(self._basis)))
         camera = state.camera()
-        posed = camera.to_camera(self._mean + np.tensordot(state.shape, self._basis, axes=1))
-        if not (np.isfinite(posed).all() and (posed[:, 2] > 10.0).all()):
+        posed = camera.to_camera(self._shaped(state.shape))
+        if not (np.isfinite(posed).all() and (posed[:, 2] > _NEAREST_MM).all()):
             raise NoFaceFound("the landmarks fit no head before the camera")
         residual = target - camera.project(posed)
+        error = float(np.linalg.norm(residual, axis=1).mean()) / eye_px
+        if error > MAX_ERROR:
+            raise NoFaceFound(
+                "the landmarks are not those of a face: wanted them within "
+                f"{MAX_ERROR:.0%} of the eyes' distance of some head, got {error:.0%}"
+            )
         return Fit(
             camera,
             state.shape[: self._modes].astype(np.float32),
@@ -114,42 +107,90 @@ class FaceFitter:
             eye_px,
         )
 
-    def _linearise(
-        self, state: _State, target: Float64, weight: Float64, across: Float64
-    ) -> tuple[float, tuple[Float64, Float64]]:
-        """The cost and the normal equations (JᵀJ, Jᵀr) at ``state``."""
-        rotation = state.rotation
-        turned = (self._mean + np.tensordot(state.shape, self._basis, axes=1)) @ rotation.T
+    def _minimise(self, problem: _Problem, state: _State) -> _State:
+        """Gauss-Newton whose matrix serves several steps: the gradient is exact at each, and costs little."""
+        here = self._linearise(problem, state)
+        damping = 1e-6
+        for steps in MATRIX_STEPS:
+            normal = self._normal(here)
+            diagonal = np.diag_indices_from(normal)
+            normal[diagonal] *= 1 + damping
+            scale = 1 / np.sqrt(normal[diagonal])
+            inverse = np.linalg.inv(normal * scale * scale[:, None]) * scale * scale[:, None]
+            for step in range(steps):
+                state = here.state.moved(-inverse @ here.gradient)
+                there = self._linearise(problem, state)
+                gain = (here.cost - there.cost) / here.cost
+                if not gain > 0:
+                    damping = 30 * damping if step == 0 else damping
+                    break
+                here = there
+                if gain < 1e-4:
+                    return here.state
+        return here.state
+
+    def _shaped(self, shape: Float64) -> Float64:
+        """(478, 3) landmarks of the head of these coefficients (K + E,), head space."""
+        flat = shape.astype(np.float32) @ self._basis.reshape(len(self._basis), -1)
+        shaped: Float64 = self._mean + flat.reshape(-1, 3)
+        return shaped
+
+    def _linearise(self, problem: _Problem, state: _State) -> _Linear:
+        """Cost and gradient at ``state``, and the pinhole's derivatives that the Jacobian is made of."""
+        turned = self._shaped(state.shape) @ state.rotation.T
         seen = turned + state.translation
         focal = np.exp(state.log_focal)
         inverse_z = 1.0 / np.maximum(seen[:, 2], 1.0)
         ray = seen[:, :2] * inverse_z[:, None]
-        residual = focal * ray + state.centre - target
-        # d(pixel)/d(camera point): two rows of the pinhole's derivative.
-        pinhole = np.zeros((len(target), 2, 3))
+        # d(pixel)/d(camera point): two rows of the pinhole's derivative, weighed like the residuals.
+        pinhole = np.zeros((len(seen), 2, 3))
         pinhole[:, 0, 0] = pinhole[:, 1, 1] = focal * inverse_z
         pinhole[:, :, 2] = -focal * ray * inverse_z[:, None]
-        jacobian = np.empty((len(target), 2, 7 + len(self._basis)))
-        jacobian[:, :, :3] = -pinhole @ _cross_matrices(turned)
-        jacobian[:, :, 3:6] = pinhole
-        jacobian[:, :, 6] = focal * ray
-        jacobian[:, :, 7:] = (pinhole @ rotation) @ self._basis.transpose(1, 2, 0)
-        residual = (across @ residual[:, :, None])[:, :, 0] * weight[:, None]
-        jacobian = (across @ jacobian) * weight[:, None, None]
-        flat, r = jacobian.reshape(-1, jacobian.shape[2]), residual.ravel()
-        normal, gradient = flat.T @ flat, flat.T @ r
-        prior = np.concatenate([np.zeros(6), [1 / SIGMA_LOG_FOCAL**2], 1 / self._sigma**2])
+        pinhole = problem.weight @ pinhole
+        residual = focal * ray + state.centre - problem.target
+        residual = (problem.weight @ residual[:, :, None])[:, :, 0]
+        zoom = focal * (problem.weight @ ray[:, :, None])[:, :, 0]
+        nearer = -state.translation[2] * pinhole[:, :, 2]
+        pull = (residual[:, None] @ pinhole)[:, 0]  # d(half the cost)/d(camera point)
         offset = np.concatenate([np.zeros(6), [state.log_focal - state.log_focal_prior], state.shape])
-        normal[np.diag_indices_from(normal)] += prior + 1e-9
-        cost = float(r @ r + prior @ offset**2)
-        return cost, (normal, gradient + prior * offset)
+        gradient = self._prior * offset
+        gradient[:3] += np.cross(turned, pull).sum(0)
+        gradient[3:5] += pull[:, :2].sum(0)
+        gradient[5] += (nearer * residual).sum()
+        gradient[6] += ((zoom - nearer) * residual).sum()
+        head = (pull @ state.rotation).astype(np.float32)
+        gradient[7:] += self._basis.reshape(len(self._basis), -1) @ head.ravel()
+        cost = float((residual**2).sum() + self._prior @ offset**2)
+        return _Linear(state, cost, gradient, turned, pinhole, nearer, zoom)
+
+    def _normal(self, at: _Linear) -> Float64:
+        """JᵀJ and the priors. Its precision sets the pace, not the result: single is enough."""
+        jacobian = self._jacobian(at)
+        normal = (jacobian @ jacobian.T).astype(np.float64)
+        normal[np.diag_indices_from(normal)] += self._prior + 1e-9
+        return normal
+
+    def _jacobian(self, at: _Linear) -> Float32:
+        """(7 + K + E, 2 · 478) d(weighed residual)/d(unknowns), transposed."""
+        count = len(at.turned)
+        jacobian = np.empty((len(self._prior), 2, count), np.float32)
+        jacobian[:3] = np.cross(at.turned[:, None], at.pinhole).transpose(2, 1, 0)
+        jacobian[3:5] = at.pinhole[:, :, :2].transpose(2, 1, 0)
+        jacobian[5] = at.nearer.T
+        jacobian[6] = (at.zoom - at.nearer).T
+        head = np.ascontiguousarray((at.pinhole @ at.state.rotation).transpose(2, 1, 0), np.float32)
+        for row in range(2):
+            part = jacobian[7:, row]
+            np.multiply(self._axes[0], head[0, row], out=part)
+            part += self._axes[1] * head[1, row]
+            part += self._axes[2] * head[2, row]
+        return jacobian.reshape(len(jacobian), -1)
 
     def landmark_motion(self, fit: Fit) -> tuple[Float32, Float32]:
         """Landmarks (478, 3) of a fit in camera space and what each expression adds to them (E, 478, 3)."""
-        shape = np.concatenate([fit.identity, fit.expression]).astype(np.float64)
-        head = self._mean + np.tensordot(shape, self._basis, axes=1)
-        turned = self._basis[self._modes :] @ fit.camera.rotation.T
-        return fit.camera.to_camera(head).astype(np.float32), turned.astype(np.float32)
+        head = self._shaped(np.concatenate([fit.identity, fit.expression]))
+        turned = self._basis[self._modes :] @ fit.camera.rotation.T.astype(np.float32)
+        return fit.camera.to_camera(head).astype(np.float32), turned
 
     @cached_property
     def residual_warp(self) -> Float32:
@@ -158,15 +199,61 @@ class FaceFitter:
         Gaussian-process interpolation with a Matérn 3/2 kernel on the mean head: smooth, and zero far from
         any landmark. Teeth and tongue do not follow the lips.
         """
-        marks = self._mean
-        inner = _matern(marks, marks)
+        marks, vertices = self._mean.astype(np.float32), self.model.vertices
+        inner = _matern(self._mean, self._mean)
         inner[np.diag_indices_from(inner)] += _WARP_NOISE
-        reach = _matern(self.model.vertices.astype(np.float64), marks)
-        warp: Float32 = np.linalg.solve(inner, reach.T).T.astype(np.float32)
-        still = np.unique(self.model.triangles[self.model.material_triangles(*_STILL)])
-        moving = np.unique(self.model.triangles[self.model.material_triangles("skin", "lips", "eyelids")])
-        warp[np.setdiff1d(still, moving)] = 0.0
+        weights = np.linalg.inv(inner).astype(np.float32)
+        near = ((vertices > marks.min(0) - _WARP_END_MM) & (vertices < marks.max(0) + _WARP_END_MM)).all(1)
+        still = self.model.triangles[self.model.material_triangles(*_STILL)]
+        moving = self.model.triangles[self.model.material_triangles("skin", "lips", "eyelids")]
+        near[np.setdiff1d(still, moving)] = False
+        warp = np.zeros((len(vertices), len(marks)), np.float32)
+        warp[near] = _matern(vertices[near], marks) @ weights
         return warp
+
+
+def _checked(landmarks_px: NDArray[Any], height: int, width: int) -> Float64:
+    """The landmarks in double precision, if they can be a face of a photo of this size at all."""
+    if landmarks_px.shape != (POINT_COUNT, 2):
+        raise BadArgument(f"fit: landmarks_px must be ({POINT_COUNT}, 2), got {landmarks_px.shape}")
+    target = landmarks_px.astype(np.float64)
+    if not np.isfinite(target).all():
+        raise NoFaceFound("wanted the landmarks of a face, got values that are not finite")
+    far = float(np.abs(target).max())
+    if far > 8 * max(height, width):
+        raise NoFaceFound(f"wanted landmarks in a photo of {width}x{height} px, got one at {far:.3g} px")
+    eye_px = _eye_distance(target)
+    if eye_px < _LEAST_EYE_PX:
+        raise NoFaceFound(
+            f"wanted a face with at least {_LEAST_EYE_PX:.0f} px between the eyes, got {eye_px:.1f}"
+        )
+    return target
+
+
+def _eye_distance(target: Float64) -> float:
+    right, left = OUTER_EYE_CORNERS
+    return float(np.linalg.norm(target[right] - target[left]))
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Landmarks (478, 2) to reach and the rows (478, 2, 2) that weigh each residual."""
+
+    target: Float64
+    weight: Float64
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """The cost around a state: half its gradient, and what its Jacobian is made of."""
+
+    state: _State
+    cost: float
+    gradient: Float64  # (7 + K + E,)
+    turned: Float64  # (478, 3) landmarks about the head's origin, along camera axes
+    pinhole: Float64  # (478, 2, 3) d(weighed residual)/d(camera point)
+    nearer: Float64  # (478, 2) d(weighed residual)/d(log scale), the head coming nearer
+    zoom: Float64  # (478, 2) d(weighed residual)/d(log focal length), the head staying where it is
 
 
 @dataclass(frozen=True)
@@ -200,10 +287,17 @@ class _State:
         return cls(rotation, translation, np.log(focal), np.log(focal), centre, np.zeros(modes))
 
     def moved(self, step: Float64) -> _State:
+        """Turned by a vector, moved sideways (mm), scaled (log), zoomed at constant scale (log), reshaped.
+
+        Scale is what landmarks tell surely and focal length what they hardly tell; with depth for an unknown
+        the two would depend on each other.
+        """
+        scaled, zoomed = np.clip(step[5:7], -0.5, 0.5)
+        depth = self.translation[2] * np.exp(zoomed - scaled)
         return _State(
             rotation_of(step[:3]) @ self.rotation,
-            self.translation + step[3:6],
-            self.log_focal + float(np.clip(step[6], -0.5, 0.5)),
+            np.array([*(self.translation[:2] + step[3:5]), depth]),
+            self.log_focal + float(zoomed),
             self.log_focal_prior,
             self.centre,
             self.shape + step[7:],
@@ -211,13 +305,6 @@ class _State:
 
     def camera(self) -> Camera:
         return Camera(self.rotation, self.translation, float(np.exp(self.log_focal)), self.centre)
-
-
-def _cross_matrices(points: Float64) -> Float64:
-    """(N, 3) → (N, 3, 3), ``cross_matrix`` of each."""
-    basis = np.stack([cross_matrix(axis) for axis in np.eye(3)])
-    matrices: Float64 = np.tensordot(points, basis, axes=1)
-    return matrices
 
 
 def _rim_normals(target: Float64) -> Float64:
@@ -231,9 +318,11 @@ def _rim_normals(target: Float64) -> Float64:
     return frames
 
 
-def _matern(a: Float64, b: Float64) -> Float64:
+def _matern(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """Matérn 3/2 covariance between points (N, 3) and (M, 3), mm."""
-    squared = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
-    scaled = np.sqrt(np.maximum(squared, 0.0)) * (3**0.5 / _WARP_REACH_MM)
-    kernel: Float64 = (1 + scaled) * np.exp(-scaled)
+    scaled = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
+    np.sqrt(np.maximum(scaled, 0, out=scaled), out=scaled)
+    scaled *= 3**0.5 / _WARP_REACH_MM
+    kernel: NDArray[Any] = np.exp(-scaled)
+    kernel *= 1 + scaled
     return kernel
