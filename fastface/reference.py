@@ -196,6 +196,7 @@ GAIN_LIMIT = 0.5  # log gain on sRGB values
 HAIR_PX = 0.01  # motion below this is none
 LIT_LEAST = 0.15
 SCATTERED = 0.12
+PAINT_LIT_MOST = 1.0
 
 
 def vertex_normals(
@@ -312,7 +313,9 @@ def shade(
             offset = offset + controls[b, k] * s.shift_px[k]
         lit = _irradiance(s.light, vertex_normals(positions[b], s.triangles, s.fan_start, s.fans))
         gain = np.clip(s.relief * np.log(lit / rest_light) / GAMMA, -GAIN_LIMIT, GAIN_LIMIT)
-        paint = s.paint_linear * (lit * mouth_light(positions[b], s.lip_rim))[:, None]
+        paint = s.paint_linear * (
+            np.minimum(lit, PAINT_LIT_MOST) * mouth_light(positions[b], s.lip_rim)
+        )[:, None]
         values = np.concatenate([offset, gain[:, None], paint], axis=1).astype(np.float32)
 
         source[b] = s.photo[:, :, :3]

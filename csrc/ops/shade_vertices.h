@@ -206,7 +206,8 @@ inline void paint_vertices(const Frame& frame, std::int64_t begin, std::int64_t 
     load_triples(places, p);
     const VecFloat lit = irradiance_at(frame, op.painted_fan_start.data, op.painted_fans.data, at);
     const Opening<VecFloat> opening = opening_at(frame, p[0], p[1], p[2]);
-    const VecFloat light = lit * mouth_light(opening, p[0], p[1], p[2], root);
+    const VecFloat even = VecFloat{} + kPaintLitMost;
+    const VecFloat light = (lit < even ? lit : even) * mouth_light(opening, p[0], p[1], p[2], root);
     load_triples(op.paint_linear.data + 3 * at, paint);
     for (int i = 0; i < kLanes; ++i) {
       const Four colour = {paint[0][i] * light[i], paint[1][i] * light[i], paint[2][i] * light[i], 0.0f};
