@@ -39,7 +39,7 @@ def eye_whites(marks: Float32, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     white = np.zeros(shape[:2], bool)
     for contour, iris in _EYES:
         width = float(np.linalg.norm(marks[contour[0]] - marks[contour[8]]))
-        size = max(int(round(0.05 * width)), 1)
+        size = max(round(0.05 * width), 1)
         opening = cv2.erode(_opening(marks, contour, shape), np.ones((2 * size + 1,) * 2, np.uint8))
         y, x = np.nonzero(opening)
         far = np.hypot(x + 0.5 - marks[iris, 0], y + 0.5 - marks[iris, 1]) > 1.15 * _radius(marks, iris)
@@ -70,7 +70,7 @@ def _bare(out: Image, photo: Image, marks: Float32, contour: tuple[int, ...], ir
         return
     local = marks - np.array([left, top], np.float32)
     opening = _opening(local, contour, patch.shape)
-    size = max(int(round(_SHRINK * width)), 1)
+    size = max(round(_SHRINK * width), 1)
     seen = cv2.erode(opening, np.ones((2 * size + 1,) * 2, np.uint8)).astype(bool)
     y, x = np.mgrid[0 : patch.shape[0], 0 : patch.shape[1]].astype(np.float32) + np.float32(0.5)
     centre, radius = local[iris], _radius(marks, iris)
@@ -80,7 +80,9 @@ def _bare(out: Image, photo: Image, marks: Float32, contour: tuple[int, ...], ir
     if seen.sum() < 12:
         return
     sclera = _sclera(patch, white, seen, x, width)
-    filled = np.where((r < 1.05 * radius)[..., None], _iris(patch, seen, centre, radius, dx, dy, r, sclera), sclera)
+    filled = np.where(
+        (r < 1.05 * radius)[..., None], _iris(patch, seen, centre, radius, dx, dy, r, sclera), sclera
+    )
     # The limbus is a soft edge.
     soft = np.clip((r - 0.93 * radius) / (0.17 * radius), 0, 1)[..., None]
     filled = filled * (1 - soft) + sclera * soft
@@ -88,7 +90,9 @@ def _bare(out: Image, photo: Image, marks: Float32, contour: tuple[int, ...], ir
     filled *= (1 - _SHADE * np.clip(beyond / (_SHADE_REACH * width), 0, 1))[..., None]
     keep = np.clip(1 - beyond / max(0.03 * width, 1.0), 0, 1)[..., None]
     keep = np.where(seen[..., None], 1.0, keep * opening[..., None])
-    out[top:bottom, left:right] = np.clip(np.rint(patch * keep + filled * (1 - keep)), 0, 255).astype(np.uint8)
+    out[top:bottom, left:right] = np.clip(np.rint(patch * keep + filled * (1 - keep)), 0, 255).astype(
+        np.uint8
+    )
 
 
 def _sclera(

@@ -3,9 +3,9 @@
 Where muscles bunch the skin, it folds at right angles to their pull: the nasolabial fold (AU12, AU10, AU9),
 furrows between the brows (AU4), lines of the forehead (AU1, AU2), across the root of the nose (AU9), at the
 outer corners of the eyes (AU6), below the lids (AU6, AU7), under the lip (AU17) and at the mouth's corners
-(AU15); J. Gray, *Anatomy*, muscles of the face; FACS manual 2002, appearance changes of each unit. A fold is a
+(AU15); P. Ekman et al., *Facial Action Coding System*, 2002, appearance changes of each unit. A fold is a
 curve through landmarks with a profile across it: a dark groove and a soft bright shoulder, which is what
-light from all of the hemisphere makes of a crease. Its map is drawn once a photo and moves with the skin.
+light from the whole hemisphere makes of a crease. Its map is drawn once a photo and moves with the skin.
 """
 
 from __future__ import annotations
@@ -39,16 +39,26 @@ class Fold:
     sided: bool = True
 
 
+_BROW_TO_HAIR: Final = ((105, 103), (66, 67), (107, 109), (9, 10), (336, 338), (296, 297), (334, 332))
 FOLDS: Final = (
     Fold(
         ((129, (129, 203, 0.8), 206, 216, (216, 212, 0.75)),),
-        {"mouthSmile": 0.9, "mouthUpperUp": 0.45, "noseSneer": 0.7, "mouthStretch": 0.35, "mouthDimple": 0.15},
+        {
+            "mouthSmile": 0.9,
+            "mouthUpperUp": 0.45,
+            "noseSneer": 0.7,
+            "mouthStretch": 0.35,
+            "mouthDimple": 0.15,
+        },
         0.20,
         0.019,
     ),
     Fold(
-        (((33, 133, -0.17), (33, 226, 1.4), (33, 127, 0.55)), ((33, 133, -0.2), (33, 127, 0.42), (33, 127, 0.62)),
-         ((33, 133, -0.15), (33, 227, 0.28), (33, 227, 0.42))),
+        (
+            ((33, 133, -0.17), (33, 226, 1.4), (33, 127, 0.55)),
+            ((33, 133, -0.2), (33, 127, 0.42), (33, 127, 0.62)),
+            ((33, 133, -0.15), (33, 227, 0.28), (33, 227, 0.42)),
+        ),
         {"cheekSquint": 0.8, "eyeSquint": 0.35, "mouthSmile": 0.2},
         0.13,
         0.008,
@@ -84,10 +94,7 @@ FOLDS: Final = (
         sided=False,
     ),
     Fold(
-        tuple(
-            tuple((brow, hair, t) for brow, hair in ((105, 103), (66, 67), (107, 109), (9, 10), (336, 338), (296, 297), (334, 332)))
-            for t in (0.30, 0.52, 0.74)
-        ),
+        tuple(tuple((brow, hair, t) for brow, hair in _BROW_TO_HAIR) for t in (0.30, 0.52, 0.74)),
         {"browInnerUp": 0.65, "browOuterUp": 0.55},
         0.14,
         0.013,
@@ -101,7 +108,7 @@ FOLDS: Final = (
         0.016,
         sided=False,
     ),
-)  # fmt: skip
+)
 
 
 def fold_weights(coefficients: Float32, names: tuple[str, ...]) -> Float32:
@@ -144,7 +151,8 @@ def fold_maps(marks: Float32, height: int, width: int, eye_px: float) -> Float32
 
 def _place(point: Point, marks: Float32) -> Float32:
     if isinstance(point, int):
-        return marks[point]
+        there: Float32 = marks[point]
+        return there
     a, b, t = point
     placed: Float32 = marks[a] + np.float32(t) * (marks[b] - marks[a])
     return placed

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+Float32 = NDArray[np.float32]
+
 
 class Deformed(NamedTuple):
     positions: NDArray[np.float32]
@@ -208,18 +210,21 @@ def vertex_normals(
     running = np.concatenate([np.zeros((1, 3)), np.cumsum(faces[fans].astype(np.float64), axis=0)])
     sums = running[fan_start[1:]] - running[fan_start[:-1]]
     length = np.linalg.norm(sums, axis=1, keepdims=True)
-    return (sums / np.maximum(length, 1e-12)).astype(np.float32)
+    normals: Float32 = (sums / np.maximum(length, 1e-12)).astype(np.float32)
+    return normals
 
 
 def _irradiance(light: Float32, normal: Float32) -> Float32:
     x, y, z = normal[:, 0], normal[:, 1], normal[:, 2]
     terms = (np.ones_like(x), y, z, x, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y)
-    return np.maximum(sum(c * term for c, term in zip(light, terms, strict=True)), LIT_LEAST)
+    irradiance: Float32 = np.maximum(np.stack(terms, axis=1) @ light, np.float32(LIT_LEAST))
+    return irradiance
 
 
 def _smoothstep(low: float, high: float, x: Float32) -> Float32:
     t = np.clip((x - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
+    smooth: Float32 = t * t * (3 - 2 * t)
+    return smooth
 
 
 def mouth_light(positions: Float32, lip_rim: NDArray[np.int32]) -> Float32:
@@ -247,7 +252,9 @@ def mouth_light(positions: Float32, lip_rim: NDArray[np.int32]) -> Float32:
     open_ = s / np.sqrt(s * s + depth * depth)
     shadow = 0.6 + 0.4 * _smoothstep(-1.0, 4.0, below)
     inside = _smoothstep(-0.1, 0.12, t) * _smoothstep(-0.1, 0.12, 1 - t)
-    return (SCATTERED + (1 - SCATTERED) * open_ * shadow * (0.3 + 0.7 * inside)).astype(np.float32)
+    direct = open_ * shadow * (0.3 + 0.7 * inside)
+    light: Float32 = (SCATTERED + (1 - SCATTERED) * direct).astype(np.float32)
+    return light
 
 
 def _cubic(t: Float32) -> list[Float32]:
@@ -297,8 +304,8 @@ def shade(
     """Colour of every pixel of a deformed face, and the mask of those that differ from the photo.
 
     ``controls (B, S + 3 + D)``: weights of the shifts; how much of the left eye, of the right eye (without
-    their lids) and of the painted mouth shows instead of the photo; weights of the folds. → source (B, H, W, 3) grey levels, mask (B, H, W). Where nothing
-    moves the source is the photo and the mask 0.
+    their lids) and of the painted mouth shows instead of the photo; weights of the folds. → source
+    (B, H, W, 3) grey levels, mask (B, H, W). Where nothing moves the source is the photo and the mask 0.
     """
     s = shading
     frames, height, width = triangle_id.shape
@@ -313,9 +320,9 @@ def shade(
             offset = offset + controls[b, k] * s.shift_px[k]
         lit = _irradiance(s.light, vertex_normals(positions[b], s.triangles, s.fan_start, s.fans))
         gain = np.clip(s.relief * np.log(lit / rest_light) / GAMMA, -GAIN_LIMIT, GAIN_LIMIT)
-        paint = s.paint_linear * (
-            np.minimum(lit, PAINT_LIT_MOST) * mouth_light(positions[b], s.lip_rim)
-        )[:, None]
+        paint = (
+            s.paint_linear * (np.minimum(lit, PAINT_LIT_MOST) * mouth_light(positions[b], s.lip_rim))[:, None]
+        )
         values = np.concatenate([offset, gain[:, None], paint], axis=1).astype(np.float32)
 
         source[b] = s.photo[:, :, :3]

@@ -16,7 +16,10 @@ Float32 = NDArray[np.float32]
 
 SHIFTS: Final = ("eyeBlinkLeft", "eyeBlinkRight")
 #: Of each eye, left first: upper lid from corner to corner and the lower edge of the brow above it.
-_UPPER_LID: Final = ((362, 398, 384, 385, 386, 387, 388, 466, 263), (33, 246, 161, 160, 159, 158, 157, 173, 133))
+_UPPER_LID: Final = (
+    (362, 398, 384, 385, 386, 387, 388, 466, 263),
+    (33, 246, 161, 160, 159, 158, 157, 173, 133),
+)
 _BROW: Final = ((285, 295, 282, 283, 276), (46, 53, 52, 65, 55))
 _LASHES: Final = 0.16  # of the eye's width: height above the lid's rim that lashes may cover
 _BARE: Final = 0.74  # of the way from the rim to the brow's landmarks: skin without the brow's hair

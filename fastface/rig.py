@@ -33,6 +33,7 @@ SHEET_CELLS: Final = 11  # grid cells an outer-eye distance
 _FACING: Final = -0.25  # cosine to the viewer up to which skin may turn into view
 _RELIEF: Final = 0.75  # of the irradiance change: what it says of fine relief is half wrong
 _HAIR: Final = 0.012  # outer-eye distances
+_FACING_RIM: Final = 0.3  # the same for skin that counts as the visible edge of the face
 _IVORY: Final = 0.7  # linear albedo of teeth in a head model
 _WALL: Final = np.array([0.16, 0.06, 0.055], np.float32)  # least linear albedo of the mouth's walls
 _LIP_RIMS: Final = (
@@ -113,7 +114,8 @@ def _build(builder: RigBuilder, fit: Fit, photo: Image, landmarks_px: Float32) -
     rim = _Rim(marks[list(FACE_RIM)], window)
     mesh = _cut(model, posed, rest, rim)
     vertices = posed[mesh.vertices]
-    turned = builder.expression[:, mesh.vertices] @ camera.rotation.T.astype(np.float32)
+    turned = builder.expression[:, mesh.vertices].reshape(-1, 3) @ camera.rotation.T.astype(np.float32)
+    turned = turned.reshape(len(builder.expression), -1, 3)
     sheet = _sheet(vertices, rest[mesh.vertices], turned, mesh, rim, camera, fit.eye_distance_px, window)
 
     neutral = np.concatenate([vertices, sheet.vertices])
@@ -205,11 +207,8 @@ class _Mesh:
 def _cut(model: HeadModel, posed: Float32, rest: Float32, rim: _Rim) -> _Mesh:
     """The patch: skin inside the rim that faces the viewer, lids, lips and all that lies in the mouth."""
     corners = posed[model.triangles]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     middle = corners.mean(1)
-    facing = -(normal * middle).sum(1) / np.maximum(
-        np.linalg.norm(normal, axis=1) * np.linalg.norm(middle, axis=1), 1e-9
-    )
+    facing = _facing(corners)
     skin = model.materials == MATERIALS.index("skin")
     place = rest[model.triangles].mean(1)
     inside = rim.distance(place) > 0
@@ -221,6 +220,17 @@ def _cut(model: HeadModel, posed: Float32, rest: Float32, rim: _Rim) -> _Mesh:
     used[model.triangles[kept]] = True
     number = np.cumsum(used, dtype=np.int32) - 1
     return _Mesh(np.flatnonzero(used), number[model.triangles[kept]], model.materials[kept], kept)
+
+
+def _facing(corners: Float32) -> Float32:
+    """(F, 3, 3) corners in camera space → cosine between each triangle's normal and the viewer."""
+    ux, uy, uz = (corners[:, 1] - corners[:, 0]).T
+    vx, vy, vz = (corners[:, 2] - corners[:, 0]).T
+    nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+    x, y, z = corners[:, 0].T
+    length2 = (nx * nx + ny * ny + nz * nz) * (x * x + y * y + z * z)
+    cosine: Float32 = -(nx * x + ny * y + nz * z) / np.sqrt(np.maximum(length2, 1e-12))
+    return cosine
 
 
 class _Rim:
@@ -293,8 +303,10 @@ class _Carried:
 
     def motion(self, points: Float32, depth: Float32) -> Float32:
         """(E, N, 3) mm for places (N, 2) px at camera depths (N,) mm."""
-        squared = ((points[:, None] - self._rest[None]) ** 2).sum(2)
-        weights = 1.0 / (squared + np.float32(_SOFT * self._eye_px) ** 2) ** 2
+        # |p - r|² = |p|² - 2 p·r + |r|², about the border's middle so that nothing cancels.
+        p, r = points - self._rest.mean(0), self._rest - self._rest.mean(0)
+        squared = (p * p).sum(1)[:, None] - 2 * (p @ r.T) + (r * r).sum(1)
+        weights = 1.0 / (np.maximum(squared, 0) + np.float32(_SOFT * self._eye_px) ** 2) ** 2
         weights /= weights.sum(1, keepdims=True)
         beyond = np.maximum(-self._rim.distance(points), 0)
         weights *= ((1 - _smoothstep(beyond / (SHEET_REACH * self._eye_px))) * depth)[:, None]
@@ -319,10 +331,7 @@ def _grid_triangles(rows: int, columns: int) -> Int32:
 
 def _border(mesh: _Mesh, vertices: Float32, rest: Float32, rim: _Rim, eye_px: float) -> NDArray[np.int64]:
     """Vertices along the rim that the viewer sees; what lies under the jaw moves less than its edge."""
-    corners = vertices[mesh.triangles]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    toward = -(normal * corners[:, 0]).sum(1)
-    seen = toward > 0.3 * np.linalg.norm(normal, axis=1) * np.linalg.norm(corners[:, 0], axis=1)
+    seen = _facing(vertices[mesh.triangles]) > _FACING_RIM
     skin = mesh.materials == MATERIALS.index("skin")
     facing = np.zeros(len(vertices), bool)
     facing[mesh.triangles[seen & skin]] = True
@@ -386,7 +395,8 @@ def _lip_rims(fitter: FaceFitter, mesh: _Mesh) -> Int32:
     rims = np.array(_LIP_RIMS)
     corners = model.triangles[marks.triangle[rims]]
     best = np.take_along_axis(corners, marks.bary[rims].argmax(-1)[..., None], axis=-1)[..., 0]
-    return place[best].astype(np.int32)
+    rows: Int32 = place[best].astype(np.int32)
+    return rows
 
 
 def _eye_rows(model: HeadModel, mesh: _Mesh) -> tuple[tuple[Int32, Int32], ...]:
