@@ -45,6 +45,9 @@ FACE_RIM: Final = (
 )
 _WARP_REACH_MM: Final = 14.0
 _WARP_END_MM: Final = 80.0  # the kernel is 1e-3 there
+#: Rows of a matrix that are dealt with at once: products so small that BLAS leaves its threads asleep. Waking
+#: them saves nothing here and costs tens of milliseconds on a busy machine.
+_BAND: Final = 8
 _LEAST_EYE_PX: Final = 4.0
 _NEAREST_MM: Final = 10.0
 _WARP_NOISE: Final = 0.05  # of the kernel's variance: the warp follows the landmarks, not their jitter
@@ -112,14 +115,10 @@ class FaceFitter:
         here = self._linearise(problem, state)
         damping = 1e-6
         for steps in MATRIX_STEPS:
-            normal = self._normal(here)
-            diagonal = np.diag_indices_from(normal)
-            normal[diagonal] *= 1 + damping
-            scale = 1 / np.sqrt(normal[diagonal])
-            inverse = np.linalg.inv(normal * scale * scale[:, None]) * scale * scale[:, None]
+            factor = _inverse_factor(self._normal(here), damping)
             for step in range(steps):
-                state = here.state.moved(-inverse @ here.gradient)
-                there = self._linearise(problem, state)
+                moved = here.state.moved(-(factor.T @ (factor @ here.gradient)))
+                there = self._linearise(problem, moved)
                 gain = (here.cost - there.cost) / here.cost
                 if not gain > 0:
                     damping = 30 * damping if step == 0 else damping
@@ -164,9 +163,14 @@ class FaceFitter:
         return _Linear(state, cost, gradient, turned, pinhole, nearer, zoom)
 
     def _normal(self, at: _Linear) -> Float64:
-        """JᵀJ and the priors. Its precision sets the pace, not the result: single is enough."""
+        """The lower triangle of JᵀJ and the priors. Its precision sets the pace, not the result: single is
+        enough.
+        """
         jacobian = self._jacobian(at)
-        normal = (jacobian @ jacobian.T).astype(np.float64)
+        normal = np.zeros((len(jacobian), len(jacobian)))
+        for start in range(0, len(jacobian), _BAND):
+            end = start + _BAND
+            normal[start:end, :end] = jacobian[start:end] @ jacobian[:end].T
         normal[np.diag_indices_from(normal)] += self._prior + 1e-9
         return normal
 
@@ -305,6 +309,29 @@ class _State:
 
     def camera(self) -> Camera:
         return Camera(self.rotation, self.translation, float(np.exp(self.log_focal)), self.centre)
+
+
+def _inverse_factor(normal: Float64, damping: float) -> NDArray[Any]:
+    """L⁻¹ of the Cholesky factorisation N = L Lᵀ of the damped normal matrix (its lower triangle)."""
+    damped = normal.copy()
+    damped[np.diag_indices_from(damped)] *= 1 + damping
+    try:
+        lower = np.linalg.cholesky(damped)
+    except np.linalg.LinAlgError:
+        raise NoFaceFound("the landmarks do not say where the head is") from None
+    return _inverse_of_lower(lower)
+
+
+def _inverse_of_lower(lower: NDArray[Any]) -> NDArray[Any]:
+    """By halves: the inverse of [[A, 0], [B, C]] is [[A⁻¹, 0], [-C⁻¹ B A⁻¹, C⁻¹]]."""
+    half = len(lower) // 2
+    if half <= 2 * _BAND:
+        return np.linalg.inv(lower)
+    inverse = np.zeros_like(lower)
+    inverse[:half, :half] = _inverse_of_lower(lower[:half, :half])
+    inverse[half:, half:] = _inverse_of_lower(lower[half:, half:])
+    inverse[half:, :half] = -(inverse[half:, half:] @ lower[half:, :half]) @ inverse[:half, :half]
+    return inverse
 
 
 def _rim_normals(target: Float64) -> Float64:
