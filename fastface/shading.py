@@ -1,4 +1,4 @@
-"""What ``ops.shade`` needs of a face, put in the order it is read in: once for a face, not for every frame."""
+"""What ``ops.shade`` needs of a face in the order it is read in: put so once for a face, not for a frame."""
 
 from __future__ import annotations
 
@@ -163,7 +163,9 @@ def _check(shading: Shading) -> None:
         ("layer", s.layer, PAINTED + 1),
     ):
         if indices.size and not (indices.min() >= 0 and indices.max() < end):
-            raise BadArgument(f"shade: {name} must lie in 0 … {end - 1}, got {indices.min()} … {indices.max()}")
+            raise BadArgument(
+                f"shade: {name} must lie in 0 … {end - 1}, got {indices.min()} … {indices.max()}"
+            )
     if s.fan_start[0] != 0 or s.fan_start[-1] != len(s.fans) or (np.diff(s.fan_start) < 0).any():
         raise BadArgument(f"shade: fan_start must rise from 0 to {len(s.fans)}")
     if sizes["R"] < 2 or not 1 <= sizes["H"] <= 32767 or not 1 <= sizes["W"] <= 32767:

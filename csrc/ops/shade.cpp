@@ -33,6 +33,7 @@ Frame take_frame(const Shade& op, Arena& arena) {
   frame.width = op.triangle_id.shape[2];
   frame.place = arena.take<float>(4 * frame.vertices);
   frame.motion = arena.take<float>(4 * frame.vertices);
+  frame.changes = arena.take<std::int32_t>(frame.vertices);
   frame.colour = arena.take<float>(4 * frame.vertices);
   frame.normal = arena.take<float>(4 * op.faces.shape[0]);
   frame.rim = arena.take<float>(6 * op.lip_rim.shape[1]);

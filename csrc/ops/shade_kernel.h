@@ -11,8 +11,8 @@ inline namespace FF_ISA {
 
 constexpr std::int32_t kSkin = 0, kLeftEye = 1, kRightEye = 2, kPainted = 3;  // layers
 
-constexpr float kGainLimit = 0.5f;  // log gain on sRGB values
-constexpr float kHairPx = 0.01f;    // motion below this is none
+constexpr float kGainLimit = 0.5f;   // log gain on sRGB values
+constexpr float kHairPx = 0.01f;     // motion below this is none
 constexpr float kGainLeast = 1e-3f;  // log gain below this is none
 constexpr float kLitLeast = 0.15f;
 constexpr float kPaintLitMost = 1.0f;  // wet, translucent parts do not catch the light as skin does

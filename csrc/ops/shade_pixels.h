@@ -12,16 +12,19 @@ inline namespace FF_ISA {
 namespace shading {
 
 constexpr std::int64_t kSegment = 128;   // pixels of a row dealt with together
+constexpr float kWeightOne = 16384.0f;   // 16-bit weights: their error is a hundredth of a grey level
 constexpr std::int64_t kFoldMargin = 3;  // a pixel's neighbours reach this far out of the folds' box
 
 // Pixels that may change, and where they take their colour from.
 struct Segment {
   std::int32_t count;
+  std::int32_t layers;  // 0 where all are skin
   std::int32_t column[kSegment + kLanes];
   std::int32_t layer[kSegment + kLanes];
   float at[4 * (kSegment + kLanes)];  // dx, dy, log gain, 0
   std::int32_t tap_row[kSegment + kLanes], tap_column[kSegment + kLanes];
-  float across[4][kSegment + kLanes], down[4][kSegment + kLanes];  // weights; those down carry the gain
+  float across[4][kSegment + kLanes];        // weights; they carry the gain
+  std::int32_t down[2][kSegment + kLanes];  // weights of rows 0 and 1, and of 2 and 3, in two halves of kWeightOne
   float log_gain[kSegment + kLanes];
   std::int32_t moved[kSegment + kLanes];
 };
@@ -50,10 +53,8 @@ FF_INLINE void list_pixels(const Frame& frame, const std::int32_t* id, std::int6
                            std::uint8_t wanted, Segment& s) {
   std::int32_t count = s.count;
   for (std::int64_t x = begin; x < end; ++x) {
-    const std::uint8_t state = state_at(frame, id[x]);
     s.column[count] = static_cast<std::int32_t>(x);
-    s.layer[count] = state >> kLayerShift;
-    count += (state & wanted) != 0;
+    count += (state_at(frame, id[x]) & wanted) != 0;
   }
   s.count = count;
 }
@@ -82,9 +83,13 @@ FF_INLINE Four interpolated(const float* records, const std::int32_t* corner, fl
 inline void interpolate_pixels(const Frame& frame, std::int64_t row, Segment& s) {
   const std::int32_t* id = frame.id + row * frame.width;
   const float* bary = frame.bary + row * frame.width * 2;
+  s.layers = 0;
   for (std::int32_t i = 0; i < s.count; ++i) {
     const std::int64_t x = s.column[i];
     const std::int32_t* corner = frame.op->triangles.data + 3 * static_cast<std::int64_t>(id[x]);
+    const std::int32_t layer = frame.state[id[x] + 1] >> kLayerShift;
+    s.layer[i] = layer;
+    s.layers |= layer;
     store<4>(s.at + 4 * i, interpolated(frame.motion, corner, bary[2 * x], bary[2 * x + 1]));
   }
   for (std::int32_t i = s.count; i < s.count + kLanes; ++i) {
@@ -101,6 +106,16 @@ FF_INLINE void load_records(const float* from, VecFloat& x, VecFloat& y, VecFloa
   unzip(y0[0], y0[1], y, unused);
 }
 
+FF_INLINE VecInt weight_pair(VecFloat low, VecFloat high) {
+  const auto whole = [](VecFloat w) { return truncated(w * kWeightOne + 65536.5f) - 65536; };
+  return (whole(low) & 0xffff) | (whole(high) << 16);
+}
+
+FF_INLINE float weight_of(std::int32_t pair, int which) {
+  const std::int32_t low_first = which == 0 ? static_cast<std::int32_t>(static_cast<std::uint32_t>(pair) << 16) : pair;
+  return static_cast<float>(low_first >> 16) * (1.0f / kWeightOne);
+}
+
 inline void place_pixels(const Frame& frame, std::int64_t row, Segment& s) {
   const float width = static_cast<float>(frame.width), height = static_cast<float>(frame.height);
   for (std::int32_t i = 0; i < s.count; i += kLanes) {
@@ -112,7 +127,7 @@ inline void place_pixels(const Frame& frame, std::int64_t row, Segment& s) {
     for (int k = 0; k < 4; ++k) store(s.across[k] + i, w[k]);
     store(s.tap_row + i, tap_start<VecFloat>(static_cast<float>(row) + 0.5f + dy, height, t));
     cubic_weights(t, w);
-    for (int k = 0; k < 4; ++k) store(s.down[k] + i, w[k]);
+    for (int k = 0; k < 2; ++k) store(s.down[k] + i, weight_pair(w[2 * k], w[2 * k + 1]));
     store(s.log_gain + i, gain);
     store(s.moved + i, VecInt((absolute(dx) > kHairPx) | (absolute(dy) > kHairPx)));
   }
@@ -127,7 +142,7 @@ inline void add_folds(const Frame& frame, Segment& s) {
     if (s.layer[i] != kSkin || r + 3 < box[0] || r >= box[2] || c + 3 < box[1] || c >= box[3]) continue;
     const float* tap = frame.fold + (r - box[0] + kFoldMargin) * stride + (c - box[1] + kFoldMargin);
     Four sum = {};
-    for (int k = 0; k < 4; ++k) sum += s.down[k][i] * load<4>(tap + k * stride);
+    for (int k = 0; k < 4; ++k) sum += weight_of(s.down[k / 2][i], k % 2) * load<4>(tap + k * stride);
     s.log_gain[i] +=
         s.across[0][i] * sum[0] + s.across[1][i] * sum[1] + s.across[2][i] * sum[2] + s.across[3][i] * sum[3];
   }
@@ -138,8 +153,8 @@ inline void apply_gain(const Frame& frame, Segment& s) {
     const VecInt layer = load(s.layer + i);
     const VecInt skin = layer == kSkin;
     const VecFloat log_gain = skin ? load(s.log_gain + i) : VecFloat{};
-    const VecFloat gain = exponential(log_gain);
-    for (int k = 0; k < 4; ++k) store(s.down[k] + i, load(s.down[k] + i) * gain);
+    const VecFloat gain = exponential(log_gain) * (1.0f / kWeightOne);
+    for (int k = 0; k < 4; ++k) store(s.across[k] + i, load(s.across[k] + i) * gain);
     VecInt moved = load(s.moved + i) | (absolute(log_gain) > kGainLeast);
     for (std::int32_t which = kLeftEye; which <= kPainted; ++which)
       if (frame.share[which - 1] > 0.0f) moved |= layer == which;
@@ -149,22 +164,69 @@ inline void apply_gain(const Frame& frame, Segment& s) {
 
 // ---- colour
 
-// One pixel's four channels: kLanes / 4 neighbours in a vector, four rows of them.
-FF_INLINE Four sample(const std::uint8_t* image, std::int64_t stride, const Segment& s, std::int32_t i) {
-  constexpr int kParts = 16 / kLanes, kEach = kLanes / 4;
-  const std::uint8_t* tap = image + s.tap_row[i] * stride + 4 * static_cast<std::int64_t>(s.tap_column[i]);
-  VecFloat sum[kParts] = {};
-  for (int k = 0; k < 4; ++k)
-    for (int part = 0; part < kParts; ++part)
-      sum[part] += s.down[k][i] * load_bytes(tap + k * stride + part * kLanes);
-  Four colour = {};
-  for (int part = 0; part < kParts; ++part)
-    for (int each = 0; each < kEach; ++each) {
-      Four neighbour;
-      std::memcpy(&neighbour, reinterpret_cast<const char*>(&sum[part]) + each * sizeof(Four), sizeof(Four));
-      colour += s.across[part * kEach + each][i] * neighbour;
+// Four rows of four pixels of four channels, each row by its weight: a vector of channels for every column. Two rows
+// at a time, a multiplication and the addition of both in one instruction.
+#if defined(__AVX2__)
+FF_INLINE void weigh_rows(const std::uint8_t* tap, std::int64_t stride, const std::int32_t (&pair)[2], Four (&out)[4]) {
+  const auto row = [&](int k) {
+    return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(tap + k * stride)));
+  };
+  __m256i even = _mm256_setzero_si256(), odd = even;  // columns 0 and 2, 1 and 3
+  for (int k = 0; k < 2; ++k) {
+    const __m256i first = row(2 * k), second = row(2 * k + 1), weights = _mm256_set1_epi32(pair[k]);
+    even = _mm256_add_epi32(even, _mm256_madd_epi16(_mm256_unpacklo_epi16(first, second), weights));
+    odd = _mm256_add_epi32(odd, _mm256_madd_epi16(_mm256_unpackhi_epi16(first, second), weights));
+  }
+  const __m256 even_real = _mm256_cvtepi32_ps(even), odd_real = _mm256_cvtepi32_ps(odd);
+  out[0] = reinterpret_cast<Four>(_mm256_castps256_ps128(even_real));
+  out[1] = reinterpret_cast<Four>(_mm256_castps256_ps128(odd_real));
+  out[2] = reinterpret_cast<Four>(_mm256_extractf128_ps(even_real, 1));
+  out[3] = reinterpret_cast<Four>(_mm256_extractf128_ps(odd_real, 1));
+}
+#elif defined(__SSE2__)
+FF_INLINE void weigh_rows(const std::uint8_t* tap, std::int64_t stride, const std::int32_t (&pair)[2], Four (&out)[4]) {
+  const auto row = [&](int k) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(tap + k * stride)); };
+  const __m128i zero = _mm_setzero_si128();
+  __m128i sum[4] = {zero, zero, zero, zero};
+  for (int k = 0; k < 2; ++k) {
+    const __m128i weights = _mm_set1_epi32(pair[k]);
+    const __m128i left = _mm_unpacklo_epi8(row(2 * k), row(2 * k + 1));
+    const __m128i right = _mm_unpackhi_epi8(row(2 * k), row(2 * k + 1));
+    sum[0] = _mm_add_epi32(sum[0], _mm_madd_epi16(_mm_unpacklo_epi8(left, zero), weights));
+    sum[1] = _mm_add_epi32(sum[1], _mm_madd_epi16(_mm_unpackhi_epi8(left, zero), weights));
+    sum[2] = _mm_add_epi32(sum[2], _mm_madd_epi16(_mm_unpacklo_epi8(right, zero), weights));
+    sum[3] = _mm_add_epi32(sum[3], _mm_madd_epi16(_mm_unpackhi_epi8(right, zero), weights));
+  }
+  for (int column = 0; column < 4; ++column) out[column] = reinterpret_cast<Four>(_mm_cvtepi32_ps(sum[column]));
+}
+#else
+FF_INLINE void weigh_rows(const std::uint8_t* tap, std::int64_t stride, const std::int32_t (&pair)[2], Four (&out)[4]) {
+  for (int column = 0; column < 4; ++column) {
+    out[column] = Four{};
+    for (int k = 0; k < 4; ++k) {
+      const std::uint8_t* pixel = tap + k * stride + 4 * column;
+      const Four channels = {float(pixel[0]), float(pixel[1]), float(pixel[2]), float(pixel[3])};
+      out[column] += (weight_of(pair[k / 2], k % 2) * kWeightOne) * channels;
     }
-  return colour;
+  }
+}
+#endif
+
+FF_INLINE Four sample(const std::uint8_t* image, std::int64_t stride, const Segment& s, std::int32_t i) {
+  const std::uint8_t* tap = image + s.tap_row[i] * stride + 4 * static_cast<std::int64_t>(s.tap_column[i]);
+  const std::int32_t pair[2] = {s.down[0][i], s.down[1][i]};
+  Four column[4];
+  weigh_rows(tap, stride, pair, column);
+  return (s.across[0][i] * column[0] + s.across[1][i] * column[1]) +
+         (s.across[2][i] * column[2] + s.across[3][i] * column[3]);
+}
+
+// By the two instructions that it takes; compilers go through memory.
+FF_INLINE void store_three(float* to, Four colour) {
+  using Pair = Vec<double, 2>;
+  const double first = bits_as<Pair>(colour)[0];
+  std::memcpy(to, &first, sizeof(first));
+  to[2] = colour[2];
 }
 
 FF_INLINE Four encode_four(Four linear) { return encode_srgb(linear); }
@@ -187,7 +249,7 @@ inline void colour_pixels(const Frame& frame, std::int64_t row, const Segment& s
     if (layer != kSkin && frame.share[layer - 1] > 0.0f)
       colour += frame.share[layer - 1] * (beneath(frame, row, stride, s, i) - colour);
     const std::int64_t x = s.column[i];
-    std::memcpy(source + 3 * x, &colour, 3 * sizeof(float));
+    store_three(source + 3 * x, colour);
     mask[x] = 1;
   }
 }
@@ -223,7 +285,7 @@ inline void shade_row(const Frame& frame, std::int64_t row) {
     if (folds) add_folds(frame, s);
     apply_gain(frame, s);
     colour_pixels(frame, row, s);
-    if (frame.draws) note_drawn(frame, row, s);
+    if (frame.draws && s.layers != 0) note_drawn(frame, row, s);
   }
 }
 

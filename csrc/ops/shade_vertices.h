@@ -35,6 +35,7 @@ struct Frame {
   // Workspace
   float* place;               // (V, 4) camera space
   float* motion;              // (V, 4) dx, dy, log gain, 0
+  std::int32_t* changes;      // (V,) not 0 where that is more than a hair
   float* colour;              // (V, 4) linear light of the mouth's parts
   float* normal;              // (T, 4) of faces, as long as twice their area
   float* rim;                 // (6, R) upper x, y, z, lower x, y, z
@@ -72,6 +73,7 @@ FF_INLINE void move_one(const Frame& frame, std::int64_t v) {
     frame.motion[4 * v + c] = to - frame.screen[3 * v + c];
   }
   frame.motion[4 * v + 2] = frame.motion[4 * v + 3] = 0.0f;
+  frame.changes[v] = absolute(frame.motion[4 * v]) > kHairPx || absolute(frame.motion[4 * v + 1]) > kHairPx;
   for (int c = 0; c < 3; ++c) frame.place[4 * v + c] = frame.positions[3 * v + c];
   frame.place[4 * v + 3] = 0.0f;
 }
@@ -91,7 +93,10 @@ inline void move_vertices(const Frame& frame, std::int64_t begin, std::int64_t e
     VecFloat x, y, screen[3], place[3];
     unzip(to[0], to[1], x, y);
     load_triples(frame.screen + 3 * v, screen);
-    store_records(frame.motion + 4 * v, x - screen[0], y - screen[1], VecFloat{});
+    x -= screen[0];
+    y -= screen[1];
+    store_records(frame.motion + 4 * v, x, y, VecFloat{});
+    store(frame.changes + v, VecInt((absolute(x) > kHairPx) | (absolute(y) > kHairPx)));
     load_triples(frame.positions + 3 * v, place);
     store_records(frame.place + 4 * v, place[0], place[1], place[2]);
   }
@@ -144,7 +149,12 @@ inline void light_vertices(const Frame& frame, std::int64_t begin, std::int64_t 
     const VecFloat lit = irradiance_at(frame, op.lit_fan_start.data, op.lit_fans.data, at);
     const VecFloat change = natural_log(lit) - load(op.lit_rest_log.data + at);
     const VecFloat gain = clamped(load(op.lit_relief.data + at) * change, -kGainLimit, kGainLimit);
-    for (int i = 0; i < kLanes; ++i) frame.motion[4 * static_cast<std::int64_t>(op.lit.data[at + i]) + 2] = gain[i];
+    const VecInt shows = absolute(gain) > kGainLeast;
+    for (int i = 0; i < kLanes; ++i) {
+      const std::int64_t v = op.lit.data[at + i];
+      frame.motion[4 * v + 2] = gain[i];
+      frame.changes[v] |= shows[i];
+    }
   }
 }
 
@@ -218,24 +228,17 @@ inline void paint_vertices(const Frame& frame, std::int64_t begin, std::int64_t 
 
 // ---- triangles
 
-FF_INLINE Four magnitude(Four x) { return bits_as<Four>(bits_as<Vec<std::int32_t, 4>>(x) & 0x7fffffff); }
-
 // A triangle whose corners neither move nor change their light has no pixel that does.
 inline void mark_triangles(const Frame& frame, std::int64_t begin, std::int64_t end) {
   const Shade& op = *frame.op;
-  const Four hair = {kHairPx, kHairPx, kGainLeast, 1.0f};
   std::uint8_t always[4];
   for (int layer = 0; layer < 4; ++layer)
     always[layer] = static_cast<std::uint8_t>(layer << kLayerShift | (layer == kSkin ? kOnSkin : 0) |
                                               (layer != kSkin && frame.share[layer - 1] > 0.0f ? kChanges : 0));
   for (std::int64_t t = begin; t < end; ++t) {
     const std::int32_t* corner = op.triangles.data + 3 * t;
-    const Vec<std::int32_t, 4> moves =
-        (magnitude(load<4>(frame.motion + 4 * static_cast<std::int64_t>(corner[0]))) > hair) |
-        (magnitude(load<4>(frame.motion + 4 * static_cast<std::int64_t>(corner[1]))) > hair) |
-        (magnitude(load<4>(frame.motion + 4 * static_cast<std::int64_t>(corner[2]))) > hair);
-    frame.state[t + 1] =
-        static_cast<std::uint8_t>(always[op.layer.data[t] & 3] | ((moves[0] | moves[1] | moves[2]) & kChanges));
+    const std::int32_t changes = frame.changes[corner[0]] | frame.changes[corner[1]] | frame.changes[corner[2]];
+    frame.state[t + 1] = static_cast<std::uint8_t>(always[op.layer.data[t] & 3] | (changes & kChanges));
   }
 }
 
