@@ -59,6 +59,7 @@ _RING: Final = np.argsort(np.arctan2(_POINT_VA[:, 1], _POINT_VA[:, 0]) % (2 * np
 _RING_ANGLE: Final[Array] = np.arctan2(_POINT_VA[_RING, 1], _POINT_VA[_RING, 0]) % (2 * np.pi)
 _RING_RADIUS: Final[Array] = np.hypot(_POINT_VA[_RING, 0], _POINT_VA[_RING, 1])
 _EVERYDAY_INTENSITY: Final = 0.6
+_EASED_BELOW: Final = 0.2
 #: A face that resembles an expression less than this is called neutral.
 _RESEMBLES: Final = 0.18
 
@@ -228,8 +229,8 @@ def circumplex_weights(valence: Array, arousal: Array) -> Array:
 
     In polar form: the angle chooses between its two neighbours on the circle (a smoothstep, so the map is
     smooth in the angle), the radius over the radius of the blend of those neighbours is the intensity, at
-    most 1. Neutral at the origin, exactly one expression on the ray through its published position,
-    continuous everywhere.
+    most 1. Neutral at the origin, exactly one expression on the ray through its published position, smooth
+    up to the rim of the circumplex; a path through the origin starts and ends there without a jerk.
     """
     turn = 2 * np.pi
     angle = np.arctan2(arousal, valence) % turn
@@ -239,12 +240,18 @@ def circumplex_weights(valence: Array, arousal: Array) -> Array:
     t = np.minimum((angle - _RING_ANGLE[lower]) % turn / gap, 1)
     t = t * t * (3 - 2 * t)
     reach = (1 - t) * _RING_RADIUS[lower] + t * _RING_RADIUS[upper]
-    intensity = np.minimum(np.hypot(valence, arousal) / reach, 1.0)
+    intensity = _eased(np.minimum(np.hypot(valence, arousal) / reach, 1.0))
     rows = np.arange(len(angle))
     weights = np.zeros((len(angle), len(_RING)))
     weights[rows, _RING[lower]] = intensity * (1 - t)
     weights[rows, _RING[upper]] = intensity * t
     return weights
+
+
+def _eased(intensity: Array) -> Array:
+    """The identity from 0.2 up; below, the cubic 2 t² - t³ that leaves zero flat and joins it smoothly."""
+    t = np.minimum(intensity / _EASED_BELOW, 1)
+    return np.where(t < 1, _EASED_BELOW * t * t * (2 - t), intensity)
 
 
 def _bend(family: str, name: str) -> float:

@@ -142,6 +142,8 @@ def test_the_circumplex_is_continuous_everywhere() -> None:
         # 0.1 degrees a step; the closest two neighbours stand 13 degrees apart.
         assert np.abs(np.diff(around, axis=0)).max() < 0.02 * max(radius, 1e-9) / 0.5
         assert np.allclose(around[0], around[-1], atol=1e-9)
+    through = circumplex_weights(np.linspace(-0.6, 0.6, 2401), np.linspace(-0.3, 0.3, 2401)).sum(axis=1)
+    assert np.abs(np.diff(through, n=2)).max() < 3e-5  # no kink at the origin; one would be 1e-3
     outward = circumplex_weights(np.linspace(0, 1, 1001) * 0.7, np.linspace(0, 1, 1001) * -0.6)
     assert not outward[0].any()
     assert np.abs(np.diff(outward, axis=0)).max() < 0.003

@@ -304,11 +304,17 @@ class _Worker:
 
 def _start_worker(job: Job, stop: Any, parent: int) -> None:
     _die_with_parent(parent)
-    import cv2
+    try:
+        import cv2
 
-    cv2.setNumThreads(1)
-    _Worker.job, _Worker.stop = job, stop
-    _Worker.engine = opt.open_engine(job.model, opt.Device(job.device), 1)
+        cv2.setNumThreads(1)
+        _Worker.job, _Worker.stop = job, stop
+        _Worker.engine = opt.open_engine(job.model, opt.Device(job.device), 1)
+    except Exception as error:
+        # It could be had a moment ago, so it is memory or the like; the pool sees a dead process and acts on
+        # it.
+        print(f"fastface: a process could not start ({one_line(error)})", file=sys.stderr)
+        os._exit(1)
 
 
 def _die_with_parent(parent: int) -> None:
@@ -337,9 +343,6 @@ class _Pool:
     def __init__(self, job: Job, workers: int) -> None:
         context = get_context("spawn")
         self._stop = context.Event()
-        # One thread of linear algebra a process; read when the process starts.
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ.setdefault(name, "1")
         self._pool = ProcessPoolExecutor(workers, context, _start_worker, (job, self._stop, os.getpid()))
 
     def submit(self, task: Task) -> Future[Outcome]:
