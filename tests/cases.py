@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastface.reference import LEFT_EYE, PAINTED, RIGHT_EYE, Shading, rasterize, vertex_normals
+
 # deform: sums of a hundred float32 terms of a few tenths of a metre, then a division by Z.
 POSITION_TOLERANCE_MM = 2e-3
 SCREEN_TOLERANCE_PX = 2e-3
+# shade: weights of 16 bits, logarithms and powers by polynomials. Where what changes by a hair hangs on the
+# last bit, the mask may go either way.
+SHADE_TOLERANCE = 0.1
+SHADE_TIES = 1e-3
 # blend: what the solver aims at is half of what it must keep.
 BLEND_TOLERANCE = 0.5
 
@@ -122,6 +129,124 @@ def deform_cases() -> list[Case]:
         Case("no modes", _model(4, 70, 0, 2)),
         Case("no frames", _model(4, 70, 3, 0)),
         Case("no vertices", _model(4, 0, 3, 2)),
+    ]
+
+
+def _fans(triangles: NDArray[np.int32], vertices: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    flat = triangles.ravel()
+    start = np.concatenate([[0], np.cumsum(np.bincount(flat, minlength=vertices))])
+    return start.astype(np.int32), (np.argsort(flat, kind="stable") // 3).astype(np.int32)
+
+
+def _scene_layers(triangles: NDArray[np.int32], at: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Two eyes and a mouth in a face that fills the unit square."""
+    x, y = at[triangles].mean(axis=1).T
+    layer = np.zeros(len(triangles), np.uint8)
+    layer[np.hypot((x - 0.3) / 0.12, (y - 0.35) / 0.1) < 1] = RIGHT_EYE
+    layer[np.hypot((x - 0.7) / 0.12, (y - 0.35) / 0.1) < 1] = LEFT_EYE
+    layer[np.hypot((x - 0.5) / 0.25, (y - 0.7) / 0.12) < 1] = PAINTED
+    return layer
+
+
+def _bump(height: int, width: int, x: float, y: float, radius: float, strength: float) -> NDArray[np.float32]:
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    d = np.hypot((columns + 0.5) / width - x, (rows + 0.5) / height - y) / radius
+    return np.where(d < 1, strength * np.cos(7 * d) * (1 - d) ** 2, 0).astype(np.float32)
+
+
+@cache
+def _shade_scene(
+    height: int,
+    width: int,
+    *,
+    frames: int = 1,
+    motion_px: float = 3.0,
+    folds: int = 2,
+    shifts: int = 2,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """A face of 24 × 20 vertices that is lit from the side, and ``frames`` ways in which it moved."""
+    rng = np.random.default_rng(seed)
+    sheet, triangles = grid_mesh(24, 20, 1.0, 1.0)
+    triangles = triangles[:, ::-1].copy()  # its outside towards the viewer
+    rest_px = ((0.9 * sheet[:, :2] + 0.05) * [width, height]).astype(np.float32)
+    u, v = sheet[:, 0], sheet[:, 1]
+    z_mm = 600 - 60 * np.sin(np.pi * u) * np.sin(np.pi * v)
+    f_px = 2.0 * max(width, height)
+    centre = np.array([width, height]) / 2
+
+    def placed(px: NDArray[Any], z: NDArray[Any]) -> NDArray[np.float32]:
+        return np.concatenate([(px - centre) * z[:, None] / f_px, z[:, None]], axis=1).astype(np.float32)
+
+    rest = placed(rest_px, z_mm)
+    fan_start, fans = _fans(triangles, len(rest))
+    moving = np.where(v > 0.25, np.sin(np.pi * u), 0)  # a strip at the top stays where it is
+    positions, screens = [], []
+    for b in range(frames):
+        turn = rng.uniform(0, 2 * np.pi)
+        wave = np.stack([np.cos(turn + 5 * v), np.sin(turn + 4 * u)], axis=1)
+        px = rest_px + motion_px * (b + 1) * moving[:, None] * wave
+        depth = z_mm - motion_px * (b + 1) * moving * np.sin(9 * u)
+        positions.append(placed(px, depth))
+        screens.append(np.concatenate([px, depth[:, None]], axis=1).astype(np.float32))
+    screen = np.stack(screens) if frames else np.zeros((0, len(rest), 3), np.float32)
+    raster = rasterize(screen, triangles, height, width)
+    noise = rng.integers(0, 256, (2, height, width, 4), dtype=np.uint8)
+    rim = np.flatnonzero(np.isclose(v, v[np.abs(v - 0.66).argmin()]))[4:-4]
+    drawn = [_bump(height, width, x, 0.55, 0.2, 0.4) for x in (0.1, 0.95, 0.5)]
+    shading = Shading(
+        triangles=triangles,
+        layer=_scene_layers(triangles, sheet[:, :2]),
+        rest_px=rest_px,
+        shift_px=(rng.normal(0, 1, (shifts, len(rest), 2)) * moving[:, None]).astype(np.float32),
+        fan_start=fan_start,
+        fans=fans,
+        rest_normal=vertex_normals(rest, triangles, fan_start, fans),
+        light=np.array([0.7, -0.2, -0.25, 0.3, 0.05, 0.02, 0.06, -0.04, 0.03], np.float32),
+        relief=(0.75 * np.sin(np.pi * u) * np.sin(np.pi * v)).astype(np.float32),
+        paint_linear=rng.uniform(0, 0.9, (len(rest), 3)).astype(np.float32),
+        lip_rim=np.stack([rim, rim + 2 * 24]).astype(np.int32),
+        photo=noise[0] // 4 + 90,
+        eyes=noise[1],
+        folds=np.array(drawn[:folds], np.float32).reshape(folds, height, width),
+    )
+    weights = [rng.uniform(-1, 1, (frames, shifts)), rng.uniform(0.3, 1, (frames, 3 + folds))]
+    return {
+        "positions": np.stack(positions) if frames else screen.copy(),
+        "screen": screen,
+        "triangle_id": raster.triangle_id,
+        "bary": raster.bary,
+        "controls": np.concatenate(weights, axis=1).astype(np.float32),
+        "shading": shading,
+    }
+
+
+def shade_scene(height: int, width: int, **choices: Any) -> dict[str, Any]:
+    """``_shade_scene``'s, to change at will."""
+    return {**_shade_scene(height, width, **choices)}
+
+
+def _with_controls(scene: dict[str, Any], **columns: float) -> dict[str, Any]:
+    controls = scene["controls"].copy()
+    for name, value in columns.items():
+        controls[:, int(name[1:])] = value
+    return {**scene, "controls": controls}
+
+
+def shade_cases() -> list[Case]:
+    plain = shade_scene(40, 150, motion_px=2.0)
+    return [
+        Case("all layers", plain),
+        Case("batch", shade_scene(30, 37, frames=5)),
+        Case("nothing drawn", _with_controls(plain, c2=0, c3=0, c4=0)),
+        Case("mouth alone", _with_controls(plain, c2=0, c3=0, c4=1)),
+        Case("no folds, no shifts", shade_scene(33, 47, folds=0, shifts=0)),
+        Case("folds at rest", _with_controls(plain, c5=0, c6=0)),
+        Case("three folds", shade_scene(50, 64, folds=3, motion_px=0.2)),
+        Case("out of the image", shade_scene(20, 24, motion_px=60.0, frames=2)),
+        Case("narrow", shade_scene(9, 3, motion_px=0.5)),
+        Case("one pixel", shade_scene(1, 1, motion_px=0.1)),
+        Case("no frames", shade_scene(8, 9, frames=0)),
     ]
 
 

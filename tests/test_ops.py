@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
@@ -14,6 +15,8 @@ from cases import (
     BLEND_TOLERANCE,
     POSITION_TOLERANCE_MM,
     SCREEN_TOLERANCE_PX,
+    SHADE_TIES,
+    SHADE_TOLERANCE,
     Case,
     blend_cases,
     blend_images,
@@ -21,6 +24,8 @@ from cases import (
     grid_mesh,
     masks,
     rasterize_cases,
+    shade_cases,
+    shade_scene,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,6 +77,23 @@ def test_rasterize(case: Case, isa: str) -> None:
         without_depth = ops.rasterize(**case.arguments, threads=threads)
         assert without_depth.depth is None
         same(without_depth.triangle_id, wanted.triangle_id)
+
+
+@pytest.mark.parametrize("case", shade_cases(), ids=attrgetter("name"))
+def test_shade(case: Case, isa: str) -> None:
+    wanted_source, wanted_mask = reference.shade(**case.arguments)
+    got = ops.shade(**case.arguments)
+    agreed = got.mask == wanted_mask
+    assert (~agreed).sum() <= SHADE_TIES * agreed.size
+    assert set(np.unique(got.mask)) <= {0, 1}
+    np.testing.assert_allclose(got.source[agreed], wanted_source[agreed], rtol=0, atol=SHADE_TOLERANCE)
+    photo = np.broadcast_to(case.arguments["shading"].photo[..., :3], got.source.shape)
+    same(got.source[got.mask == 0], photo[got.mask == 0])
+    prepared = ops.prepare_shading(case.arguments["shading"])
+    for threads in (1, 2, 3):
+        again = ops.shade(**{**case.arguments, "shading": prepared}, threads=threads)
+        same(again.source, got.source)
+        same(again.mask, got.mask)
 
 
 @pytest.mark.parametrize("case", blend_cases(), ids=attrgetter("name"))
@@ -249,6 +271,83 @@ def test_blend_of_the_photo_itself_is_the_photo(isa: str) -> None:
         same(ops.blend(photo, photo[None].astype(np.float32), mask[None]).image[0], photo)
 
 
+def test_shaded_frames_do_not_depend_on_their_batch(isa: str) -> None:
+    scene = shade_scene(30, 37, frames=5)
+    whole = ops.shade(**scene, threads=2)
+    for b in range(5):
+        one = {k: part if k == "shading" else part[b : b + 1] for k, part in scene.items()}
+        got = ops.shade(**one)
+        same(got.source[0], whole.source[b])
+        same(got.mask[0], whole.mask[b])
+
+
+def test_a_face_at_rest_is_its_photo_bit_for_bit(isa: str) -> None:
+    scene = shade_scene(40, 150, motion_px=0.0)
+    scene["controls"] = np.zeros_like(scene["controls"])
+    got = ops.shade(**scene)
+    assert (scene["triangle_id"] >= 0).mean() > 0.5
+    assert not got.mask.any()
+    same(got.source[0], scene["shading"].photo[..., :3])
+
+
+@pytest.mark.parametrize("control", range(7))
+def test_every_control_of_shade_shows(control: int) -> None:
+    scene = shade_scene(40, 60, motion_px=0.0)
+    scene["controls"] = np.zeros_like(scene["controls"])
+    scene["controls"][0, control] = 1.0
+    got = ops.shade(**scene)
+    changed = np.abs(got.source - scene["shading"].photo[..., :3]).max(axis=-1) > 1
+    assert changed.sum() > 20
+    assert got.mask[changed].all()
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 1e30, -1e30])
+def test_shade_bears_whatever_comes(odd: float, isa: str) -> None:
+    rng = np.random.default_rng(3)
+    plain = shade_scene(30, 41, frames=2)
+    prepared = ops.prepare_shading(plain["shading"])
+    photo = plain["shading"].photo[..., :3]
+    for name in ("positions", "screen", "bary", "controls"):
+        scene = {**plain, name: plain[name].copy(), "shading": prepared}
+        scene[name][rng.random(scene[name].shape) < 0.2] = odd
+        got = ops.shade(**scene)
+        same(got.source[got.mask == 0], np.broadcast_to(photo, got.source.shape)[got.mask == 0])
+    ids = plain["triangle_id"].copy()
+    triangles = len(prepared.triangles)
+    ids[rng.random(ids.shape) < 0.3] = rng.choice([triangles, 2**31 - 1, -2, -(2**31), triangles + 7])
+    valid = (ids >= 0) & (ids < triangles)
+    got = ops.shade(**{**plain, "triangle_id": ids, "shading": prepared})
+    wanted = ops.shade(**{**plain, "triangle_id": np.where(valid, ids, -1).astype(np.int32)})
+    same(got.source, wanted.source)
+    same(got.mask, wanted.mask)
+
+
+def test_a_shading_that_does_not_fit_is_refused() -> None:
+    scene = shade_scene(20, 24)
+    shading = scene["shading"]
+    for changes, message in (
+        ({"photo": shading.photo[..., :3]}, r"photo must be \(20, 24, 4\) uint8, got \(20, 24, 3\)"),
+        ({"photo": np.asfortranarray(shading.photo)}, "photo must be C-contiguous"),
+        ({"eyes": shading.eyes[1:]}, r"eyes must be \(20, 24, 4\)"),
+        ({"triangles": shading.triangles + 1}, "triangles must lie in 0 … 479, got 1 … 480"),
+        ({"triangles": shading.triangles.astype(np.int64)}, "int32"),
+        ({"layer": shading.layer + np.uint8(1)}, "layer must lie in 0 … 3"),
+        ({"fan_start": shading.fan_start[::-1].copy()}, "fan_start must rise"),
+        ({"fans": shading.fans - 1}, "fans must lie in"),
+        ({"lip_rim": shading.lip_rim[:, :1].copy()}, "lip_rim must have at least 2"),
+        ({"light": np.full(9, np.nan, np.float32)}, "light must be finite"),
+        ({"relief": 1.0}, r"relief must be \(480\) float32, got float"),
+    ):
+        with pytest.raises(BadArgument, match=r"^shade: ") as raised:
+            ops.prepare_shading(shading._replace(**changes))
+        assert raised.match(message)
+    smaller = ops.prepare_shading(shade_scene(20, 23)["shading"])
+    with pytest.raises(BadArgument, match="photo_rgb must be"):
+        ops.shade(**{**scene, "shading": smaller})
+    with pytest.raises(BadArgument, match="do not"):
+        ops.shade(**{**scene, "shading": replace(ops.prepare_shading(shading), lit_faces=10**6)})
+
+
 def test_blend_keeps_gradients_and_meets_the_photo() -> None:
     photo, source = blend_images("slight")
     mask = masks()["disc"]
@@ -304,7 +403,12 @@ def test_tighter_tolerance_is_kept() -> None:
 
 
 def call(op: str, **changes: Any) -> Any:
-    cases = {"deform": deform_cases()[1], "rasterize": rasterize_cases()[0], "blend": blend_cases()[0]}
+    cases = {
+        "deform": deform_cases()[1],
+        "rasterize": rasterize_cases()[0],
+        "shade": shade_cases()[0],
+        "blend": blend_cases()[0],
+    }
     return getattr(ops, op)(**{**cases[op].arguments, **changes})
 
 
@@ -341,6 +445,13 @@ def call(op: str, **changes: Any) -> Any:
         ("rasterize", {"width": -1}, "width must be"),
         ("rasterize", {"width": 3.5}, "width must be"),
         ("rasterize", {"screen": np.zeros((1, 720, 3), ">f4")}, "screen must be"),
+        ("shade", {"positions": np.zeros((1, 479, 3), np.float32)}, r"screen must be \(1, 479, 3\)"),
+        ("shade", {"bary": np.zeros((1, 40, 150, 3), np.float32)}, r"bary must be \(1, 40, 150, 2\)"),
+        ("shade", {"triangle_id": np.zeros((1, 40, 150))}, "triangle_id must be .* int32.* float64"),
+        ("shade", {"controls": np.zeros((1, 6), np.float32)}, r"controls must be \(1, 7\) float32"),
+        ("shade", {"controls": np.zeros((2, 7), np.float32)}, r"controls must be \(1, C\)"),
+        ("shade", {"shading": None}, "shading must be a Shading, got NoneType"),
+        ("shade", {"threads": 0}, "threads must be at least 1"),
         ("blend", {"mask": np.zeros((1, 48, 48), bool)}, "mask must be .* uint8.* got .*bool"),
         ("blend", {"mask": np.zeros((1, 48, 47), np.uint8)}, "mask must be"),
         ("blend", {"photo": np.zeros((48, 48, 4), np.uint8)}, "photo must be"),
@@ -373,7 +484,7 @@ def test_unknown_instruction_set_is_refused() -> None:
 
 def test_outputs_are_written_in_place_and_the_workspace_stops_growing() -> None:
     workspace = ops.Workspace()
-    for op in ("deform", "rasterize", "blend"):
+    for op in ("deform", "rasterize", "shade", "blend"):
         out = call(op, workspace=workspace)
         held = [None if part is None else part.copy() for part in out]
         for part in out:
