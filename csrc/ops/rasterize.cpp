@@ -390,6 +390,7 @@ void draw_large(const Frame& frame, const Setup& s, std::int64_t t, std::int64_t
 void clear_rows(const Frame& frame, std::int64_t begin, std::int64_t end) {
   const std::int64_t first = begin * frame.plan->width, last = end * frame.plan->width;
   const std::size_t pixels = static_cast<std::size_t>(last - first);
+  if (pixels == 0) return;  // an empty image may have no address
   std::memset(frame.id + first, 0xff, pixels * sizeof(std::int32_t));
   std::memset(frame.bary + 2 * first, 0, pixels * 2 * sizeof(float));
   for (std::int64_t i = first; i < last; ++i) frame.depth[i] = __builtin_inff();

@@ -189,6 +189,126 @@ void test_blend(Isa isa) {
   }
 }
 
+// Fans of some vertices over some faces, in the form that prepare_shading gives.
+struct FanList {
+  std::vector<std::int32_t> vertex, start, fans;
+  FanList(std::int64_t blocks, std::int64_t vertices, std::int64_t faces) {
+    start.push_back(0);
+    for (std::int64_t i = 0; i < blocks * kShadeBlock; ++i) {
+      vertex.push_back(static_cast<std::int32_t>(integer(0, vertices - 1)));
+      for (std::int64_t n = faces > 0 ? integer(0, 5) : 0; n > 0; --n)
+        fans.push_back(static_cast<std::int32_t>(integer(0, faces - 1)));
+      start.push_back(static_cast<std::int32_t>(fans.size()));
+    }
+  }
+};
+
+std::vector<std::uint8_t> random_bytes(std::int64_t count, std::int64_t high = 255) {
+  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(count));
+  for (std::uint8_t& v : bytes) v = static_cast<std::uint8_t>(integer(0, high));
+  return bytes;
+}
+
+std::vector<std::int32_t> random_indices(std::int64_t count, std::int64_t low, std::int64_t high) {
+  std::vector<std::int32_t> indices(static_cast<std::size_t>(count));
+  for (std::int32_t& v : indices) v = static_cast<std::int32_t>(integer(low, high));
+  return indices;
+}
+
+std::vector<float> hostile_floats(std::int64_t count, float low, float high, bool hostile) {
+  std::vector<float> values = uniform_floats(count, low, high);
+  if (hostile)
+    for (float& v : values) v = integer(0, 6) == 0 ? hostile_coordinate() : v;
+  return values;
+}
+
+void test_shade(Isa isa) {
+  for (int round = 0; round < 60; ++round) {
+    const bool hostile = round % 3 == 0;
+    const std::int64_t frames = integer(0, 3), vertices = integer(1, 90), triangles = integer(0, 80);
+    const std::int64_t height = integer(1, 30), width = integer(1, round % 4 == 0 ? 300 : 30);
+    const std::int64_t faces = integer(0, 20), shifts = integer(0, 2), folds = integer(0, 3), rims = integer(2, 6);
+    const std::int64_t rows = height + 2 * kShadeBorder, columns = width + 2 * kShadeBorder;
+    const std::int64_t pixels = frames * height * width;
+    const FanList lit(integer(0, 3), vertices, faces), painted(integer(0, 2), vertices, faces);
+    const std::int64_t lit_count = static_cast<std::int64_t>(lit.vertex.size());
+    const std::int64_t painted_count = static_cast<std::int64_t>(painted.vertex.size());
+    const std::vector<float> positions = hostile_floats(frames * vertices * 3, -90, 90, hostile);
+    const std::vector<float> screen = hostile_floats(frames * vertices * 3, -5, 40, hostile);
+    std::vector<std::int32_t> id = random_indices(pixels, -1, triangles - 1);
+    if (hostile)
+      for (std::int32_t& v : id)
+        if (integer(0, 5) == 0) v = static_cast<std::int32_t>(integer(INT32_MIN, INT32_MAX));
+    const std::vector<float> bary = hostile_floats(pixels * 2, 0, 0.5f, hostile);
+    const std::int64_t controls_count = shifts + 3 + folds;
+    const std::vector<float> controls = hostile_floats(frames * controls_count, -0.5f, 1, hostile);
+    const std::vector<std::int32_t> triangle = random_indices(triangles * 3, 0, vertices - 1);
+    const std::vector<std::uint8_t> layer = random_bytes(triangles, 3);
+    const std::vector<float> rest = uniform_floats(vertices * 2, -5, 40);
+    const std::vector<float> shift = uniform_floats(shifts * vertices * 2, -3, 3);
+    const std::vector<std::int32_t> face = random_indices(faces * 3, 0, vertices - 1);
+    const std::vector<float> relief = uniform_floats(lit_count, 0, 1), rest_log = uniform_floats(lit_count, -1, 1);
+    const std::vector<float> paint = uniform_floats(painted_count * 3, 0, 1), light = uniform_floats(9, -1, 1);
+    const std::vector<std::int32_t> rim = random_indices(2 * rims, 0, vertices - 1);
+    const std::vector<std::uint8_t> photo_rgb = random_bytes(height * width * 3);
+    const std::vector<std::uint8_t> photo = random_bytes(rows * columns * 4), eyes = random_bytes(rows * columns * 4);
+    const std::vector<float> fold = uniform_floats(folds * rows * columns, -0.3f, 0.3f);
+    std::vector<std::int32_t> box;
+    for (std::int64_t d = 0; d < folds; ++d) {
+      const std::int64_t top = integer(0, rows - 1), left = integer(0, columns - 1);
+      for (const std::int64_t edge : {top, left, integer(top, rows), integer(left, columns)})
+        box.push_back(static_cast<std::int32_t>(edge));
+    }
+    const std::size_t count = static_cast<std::size_t>(pixels);
+    std::vector<float> source(3 * count), again(3 * count);
+    std::vector<std::uint8_t> mask(count, 7), mask_again(count, 7);
+    Shade op;
+    op.positions = view_of(positions.data(), frames, vertices, 3);
+    op.screen = view_of(screen.data(), frames, vertices, 3);
+    op.triangle_id = view_of<const std::int32_t>(id.data(), frames, height, width);
+    op.bary = view_of(bary.data(), frames, height, width, 2);
+    op.controls = view_of(controls.data(), frames, controls_count);
+    op.triangles = view_of(triangle.data(), triangles, 3);
+    op.layer = view_of(layer.data(), triangles);
+    op.rest_px = view_of(rest.data(), vertices, 2);
+    op.shift_px = view_of(shift.data(), shifts, vertices, 2);
+    op.faces = view_of(face.data(), faces, 3);
+    op.lit = view_of(lit.vertex.data(), lit_count);
+    op.lit_fan_start = view_of(lit.start.data(), lit_count + 1);
+    op.lit_fans = view_of(lit.fans.data(), static_cast<std::int64_t>(lit.fans.size()));
+    op.lit_relief = view_of(relief.data(), lit_count);
+    op.lit_rest_log = view_of(rest_log.data(), lit_count);
+    op.painted = view_of(painted.vertex.data(), painted_count);
+    op.painted_fan_start = view_of(painted.start.data(), painted_count + 1);
+    op.painted_fans = view_of(painted.fans.data(), static_cast<std::int64_t>(painted.fans.size()));
+    op.paint_linear = view_of(paint.data(), painted_count, 3);
+    op.lip_rim = view_of(rim.data(), 2, rims);
+    op.light = view_of(light.data(), 9);
+    op.photo_rgb = view_of(photo_rgb.data(), height, width, 3);
+    op.photo = view_of(photo.data(), rows, columns, 4);
+    op.eyes = view_of(eyes.data(), rows, columns, 4);
+    op.folds = view_of(fold.data(), folds, rows, columns);
+    op.fold_box = view_of<const std::int32_t>(box.data(), folds, 4);
+    op.source = view_of(source.data(), frames, height, width, 3);
+    op.mask = view_of(mask.data(), frames, height, width);
+    op.lit_faces = static_cast<int>(faces);
+    CHECK(run_op(isa, op) == Status::kOk);
+    op.source.data = again.data();
+    op.mask.data = mask_again.data();
+    op.threads = 3;
+    CHECK(run_op(isa, op) == Status::kOk);
+    CHECK(mask == mask_again);
+    const std::size_t frame = static_cast<std::size_t>(height * width * 3);
+    for (std::size_t i = 0; i < 3 * count; ++i) {
+      CHECK(mask[i / 3] <= 1);
+      if (mask[i / 3] == 0) CHECK(source[i] == static_cast<float>(photo_rgb[i % frame]));
+      CHECK(source[i] == again[i] || (std::isnan(source[i]) && std::isnan(again[i])));
+    }
+    op.lit_faces = static_cast<int>(faces) + 1;
+    CHECK(run_op(isa, op) == Status::kPreparedOtherwise);
+  }
+}
+
 }  // namespace
 }  // namespace fastface
 
@@ -200,6 +320,7 @@ int main() {
     if (!isa_available(isa)) continue;
     test_deform(isa);
     test_rasterize(isa);
+    test_shade(isa);
     test_blend(isa);
     std::printf("%s: passed\n", isa_name(isa));
   }
