@@ -50,7 +50,7 @@ def contact_sheet(
         raise BadArgument(f"contact sheet: a tile is 16 to 4096 pixels wide, got {tile_px}")
     height, width = rows[0][0].shape[:2]
     tile_height = max(round(tile_px * height / width), 1)
-    gap, caption, margin = max(tile_px // 40, 2), max(tile_px // 9, 12), (tile_px // 3 if labels else 0)
+    gap, caption, margin = max(tile_px // 40, 2), max(tile_px // 9, 12), (tile_px // 5 if labels else 0)
     full = (
         caption + len(rows) * (tile_height + gap) + gap,
         margin + len(columns) * (tile_px + gap) + gap,
