@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from itertools import islice
+from threading import Lock
+from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastface.affect import Affect, AffectLabels, AffectPath, affect_model
+from fastface.affect import Affect, AffectPath, affect_model
 from fastface.errors import BadAffect, BadArgument, BadModelFile, NoFaceFound, ProviderUnavailable
 from fastface.face import FittedFace
 from fastface.fitting import FaceFitter
@@ -22,7 +23,7 @@ from fastface.images import read_image
 from fastface.labels import Labels, Pose
 from fastface.landmarks import FaceLandmarks, LandmarkDetector, landmarks68
 from fastface.morphable import HeadModel
-from fastface.rendering import GROUP, FaceRenderer, ImagePool
+from fastface.rendering import FaceRenderer, ImagePool, MovingLandmarks
 from fastface.rig import RigBuilder
 from fastface.version import package_version
 
@@ -33,10 +34,6 @@ Float32 = NDArray[np.float32]
 
 DEVICES: Final = ("cpu", "cuda", "auto")
 MAX_COEFFICIENT: Final = 2.0  # beyond it no head model means anything
-_LEAST_EYE_PX: Final = 14.0  # outer-eye distance below which there is no face to move
-_MOST_YAW_DEG: Final = 50.0
-_MOST_PITCH_DEG: Final = 45.0
-_MOST_OUTSIDE: Final = 0.12  # share of the landmarks that may lie beyond the photo's border
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +42,15 @@ class Frame:
 
     image: Image
     labels: Labels
+
+
+class _Ready(NamedTuple):
+    """A face that can be rendered."""
+
+    renderer: FaceRenderer
+    landmarks: MovingLandmarks
+    photo: Image
+    said: dict[str, Any]  # labels that all its frames share
 
 
 class Engine:
@@ -64,17 +70,21 @@ class Engine:
         if device not in DEVICES:
             raise BadArgument(f"device must be one of {', '.join(DEVICES)}, got {device!r:.40}")
         if device == "cuda":
-            raise ProviderUnavailable("device cuda: this build of fastface has no CUDA kernels; use device='cpu'")
-        if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= 1024):
+            raise ProviderUnavailable(
+                "device cuda: this build of fastface has no CUDA kernels; use device='cpu'"
+            )
+        whole = isinstance(threads, int) and not isinstance(threads, bool)
+        if threads is not None and not (whole and 1 <= threads <= 1024):
             raise BadArgument(f"threads must be 1 … 1024 or None, got {threads!r:.40}")
         self.model = open_model(model)
         self.device = "cpu"
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or _cores()
         self._affects = affect_model(self.model.name)
         self._fitter = FaceFitter(self.model)
         self._rigs = RigBuilder(self._fitter)
         self._detector = LandmarkDetector()
-        self._renderers: WeakKeyDictionary[FittedFace, FaceRenderer] = WeakKeyDictionary()
+        self._faces: WeakKeyDictionary[FittedFace, _Ready] = WeakKeyDictionary()
+        self._lock = Lock()
 
     # ------------------------------------------------------------------------------------------- once a photo
 
@@ -107,15 +117,6 @@ class Engine:
     def _fitted(self, rgb: Image, found: FaceLandmarks) -> FittedFace:
         height, width = rgb.shape[:2]
         points = found.points_px
-        eye_px = float(np.linalg.norm(points[33] - points[263]))
-        if eye_px < _LEAST_EYE_PX:
-            raise NoFaceFound(
-                f"the face is too small: wanted {_LEAST_EYE_PX:.0f} px between the outer corners of the eyes, "
-                f"got {eye_px:.0f}"
-            )
-        outside = ((points < 0) | (points > [width, height])).any(axis=1).mean()
-        if outside > _MOST_OUTSIDE:
-            raise NoFaceFound(f"the face is cut by the photo's border: {outside:.0%} of it lies outside")
         fit = self._fitter.fit(points, height, width)
         face = FittedFace(
             photo=rgb.copy() if rgb.base is not None else rgb,
@@ -128,27 +129,21 @@ class Engine:
             fit_residual_px=fit.residual_px,
             model_hash=self.model.digest,
         )
-        if abs(face.yaw_deg) > _MOST_YAW_DEG or abs(face.pitch_deg) > _MOST_PITCH_DEG:
-            raise NoFaceFound(
-                f"the face is turned away: yaw {face.yaw_deg:.0f}°, pitch {face.pitch_deg:.0f}°; at most "
-                f"{_MOST_YAW_DEG:.0f}° and {_MOST_PITCH_DEG:.0f}° can be rendered"
-            )
+        face.check()
         return face
 
     # ------------------------------------------------------------------------------------------- every frame
 
-    def render(
-        self, face: FittedFace, affect: Affect | None = None, *, coefficients: object = None
-    ) -> Image:
-        """One frame ``(H, W, 3)`` uint8 of the photo's size. ``affect``, or ``coefficients (E,)`` in the order
-        of ``model.expression_names``; neutral, or neither, gives the photo exactly.
+    def render(self, face: FittedFace, affect: Affect | None = None, *, coefficients: object = None) -> Image:
+        """One frame ``(H, W, 3)`` uint8 of the photo's size.
+
+        ``affect``, or ``coefficients (E,)`` in the order of ``model.expression_names``; neutral, or neither,
+        gives the photo exactly.
 
         Raises ``BadAffect``; ``BadModelFile`` when the face was fitted with another head model.
         """
-        one = None if coefficients is None else _rows(coefficients, 1)[None]
-        row = self._coefficients(None if affect is None else [affect], one)
-        out = np.empty((1, *face.photo.shape), np.uint8)
-        self._renderer(face).render(row, out)
+        out = np.empty((1, *self._ready(face).photo.shape), np.uint8)
+        self._ready(face).renderer.render(self._coefficients(_one(affect, coefficients)), out)
         image: Image = out[0]
         return image
 
@@ -160,15 +155,17 @@ class Engine:
         coefficients: object = None,
         out: Image | None = None,
     ) -> Image:
-        """Frames ``(B, H, W, 3)`` uint8, into ``out`` if given. ``coefficients`` is then (B, E)."""
-        many = None if coefficients is None else _rows(coefficients, 2)
-        rows = self._coefficients(affects, many)
-        shape = (len(rows), *face.photo.shape)
+        """Frames ``(B, H, W, 3)`` uint8, into ``out`` if given. ``coefficients`` is then (B, E).
+
+        Raises like ``render``, and ``BadArgument`` when ``out`` does not fit.
+        """
+        ready = self._ready(face)
+        rows = self._coefficients(_many(affects, coefficients))
+        shape = (len(rows), *ready.photo.shape)
         if out is None:
             out = np.empty(shape, np.uint8)
-        elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
-            raise BadArgument(f"render_batch: out must be {shape} uint8, contiguous, got {out.shape} {out.dtype}")
-        self._renderer(face).render(rows, out)
+        _check_out(out, shape)
+        ready.renderer.render(rows, out)
         return out
 
     def stream(
@@ -180,152 +177,188 @@ class Engine:
     ) -> Iterator[Frame]:
         """Frames one by one, rendered ahead by another thread while the caller works on the last ones.
 
-        Memory is flat however long the path: an image is used again as soon as nobody refers to it.
+        Memory is flat however long the path: an image is used again as soon as nobody refers to it. What
+        ``render_batch`` would refuse is refused here at once, not on the way.
         """
-        many = None if coefficients is None else _rows(coefficients, 2)
-        if path is None and many is None:
-            raise BadArgument("stream: wanted a path or coefficients")
-        count = len(many) if many is not None else len(path or ())
-        renderer = self._renderer(face)
-        return self._frames(face, renderer, path, many, count)
+        ready, asked = self._ready(face), _many(path, coefficients)
+        if asked.given is not None:
+            asked = _Asked(given=self._coefficients(asked).copy())  # the caller may go on to use its array
+        return self._frames(ready, asked)
 
-    def _frames(
-        self,
-        face: FittedFace,
-        renderer: FaceRenderer,
-        path: AffectPath | Sequence[Affect] | None,
-        many: Float32 | None,
-        count: int,
-    ) -> Iterator[Frame]:
-        pool = ImagePool((GROUP, *face.photo.shape))
+    def _frames(self, ready: _Ready, asked: _Asked) -> Iterator[Frame]:
+        size = ready.renderer.group
+        pool = ImagePool((min(size, max(len(asked), 1)), *ready.photo.shape))
 
-        def made(start: int) -> tuple[Image, list[Labels]]:
-            group = slice(start, min(start + GROUP, count))
-            part = None if path is None else path[group]
-            rows = self._coefficients(part, None if many is None else many[group])
+        def made(group: _Asked) -> tuple[Image, list[Labels]]:
+            rows = self._coefficients(group)
             images = pool.take()
-            renderer.render(rows, images[: len(rows)])
-            return images, self._labels(face, rows, part)
+            ready.renderer.render(rows, images[: len(rows)])
+            return images, self._labels(ready, group, rows)
 
+        groups = (asked.part(slice(start, start + size)) for start in range(0, len(asked), size))
         with ThreadPoolExecutor(1, thread_name_prefix="fastface-stream") as ahead:
-            waiting = ahead.submit(made, 0) if count else None
-            for start in range(0, count, GROUP):
-                assert waiting is not None
-                images, labels = waiting.result()
-                waiting = ahead.submit(made, start + GROUP) if start + GROUP < count else None
+            coming = [ahead.submit(made, group) for group in islice(groups, 1)]
+            while coming:
+                images, labels = coming.pop().result()
+                coming += [ahead.submit(made, group) for group in islice(groups, 1)]
                 for index, label in enumerate(labels):
                     yield Frame(images[index], label)
 
-    def labels(
-        self, face: FittedFace, affect: Affect | None = None, coefficients: object = None
-    ) -> Labels:
+    def labels(self, face: FittedFace, affect: Affect | None = None, coefficients: object = None) -> Labels:
         """The labels of the frame that ``render`` makes of the same arguments."""
-        one = None if coefficients is None else _rows(coefficients, 1)[None]
-        row = self._coefficients(None if affect is None else [affect], one)
-        return self._labels(face, row, None if affect is None else [affect])[0]
+        ready, asked = self._ready(face), _one(affect, coefficients)
+        return self._labels(ready, asked, self._coefficients(asked))[0]
 
-    def mask(
-        self, face: FittedFace, affect: Affect | None = None, *, coefficients: object = None
-    ) -> Image:
+    def mask(self, face: FittedFace, affect: Affect | None = None, *, coefficients: object = None) -> Image:
         """(H, W) 1 where the frame may differ from the photo; elsewhere it is the photo, bit for bit."""
-        one = None if coefficients is None else _rows(coefficients, 1)[None]
-        row = self._coefficients(None if affect is None else [affect], one)
-        masked: Image = self._renderer(face).mask(row)[0]
+        ready, asked = self._ready(face), _one(affect, coefficients)
+        masked: Image = ready.renderer.mask(self._coefficients(asked))[0]
         return masked
 
     # ------------------------------------------------------------------------------------------- within
 
-    def _coefficients(
-        self, affects: Sequence[Affect] | AffectPath | None, given: Float32 | None
-    ) -> Float32:
+    def _coefficients(self, asked: _Asked) -> Float32:
+        """(B, E), in the order of the model's expressions."""
         names = self.model.expression_names
+        given, affects = asked.given, asked.affects
         if given is not None:
-            if affects is not None:
-                raise BadArgument("give an affect or coefficients, not both")
             if given.shape[1] != len(names):
-                raise BadAffect(f"coefficients must have {len(names)} columns, one per expression of the head, got {given.shape[1]}")
-            if not np.isfinite(given).all() or np.abs(given).max(initial=0.0) > MAX_COEFFICIENT:
+                raise BadAffect(
+                    f"coefficients must have {len(names)} columns, one per expression of the head, got "
+                    f"{given.shape[1]}"
+                )
+            if not (np.abs(given) <= MAX_COEFFICIENT).all():  # false for NaN
                 raise BadAffect(f"coefficients must be finite and within ±{MAX_COEFFICIENT:g}")
             return given
-        if affects is None:
-            return np.zeros((1, len(names)), np.float32)
         if isinstance(affects, AffectPath):
             return self._affects.batch(affects.kind, affects.columns, affects.values, names)
-        for affect in affects:
-            if not isinstance(affect, Affect):
-                raise BadAffect(f"wanted an Affect, got {type(affect).__name__}")
         rows = [self._affects.coefficients(affect, names) for affect in affects]
         return np.stack(rows) if rows else np.zeros((0, len(names)), np.float32)
 
-    def _renderer(self, face: FittedFace) -> FaceRenderer:
-        renderer = self._renderers.get(face)
-        if renderer is None:
-            self._check(face)
-            rig = self._rigs.build(face.fit, face.photo, face.landmarks_px)
-            names = self.model.expression_names
-            renderer = FaceRenderer(rig, face.photo, face.expression, names, self.threads)
-            self._renderers[face] = renderer
-        return renderer
-
-    def _check(self, face: FittedFace) -> None:
+    def _ready(self, face: FittedFace) -> _Ready:
         if not isinstance(face, FittedFace):
             raise BadArgument(f"wanted a FittedFace, from fit or FittedFace.load, got {type(face).__name__}")
+        with self._lock:
+            ready = self._faces.get(face)
+            if ready is None:
+                self._check(face)
+                rig = self._rigs.build(face.fit, face.photo, face.landmarks_px)
+                names = self.model.expression_names
+                renderer = FaceRenderer(rig, face.photo, face.expression, names, self.threads)
+                motion = self._fitter.landmark_motion(face.fit)
+                landmarks = MovingLandmarks(face.landmarks_px, *motion, face.camera)
+                ready = self._faces[face] = _Ready(renderer, landmarks, face.photo, self._said(face))
+        return ready
+
+    def _check(self, face: FittedFace) -> None:
         if face.model_hash != self.model.digest:
             raise BadModelFile(
                 f"the face was fitted with another head model ({face.model_hash[:12]}…) than this engine's "
                 f"{self.model.name} ({self.model.digest[:12]}…)"
             )
+        try:
+            face.check()
+            self._fitter.check(face.fit, face.landmarks_px)
+        except NoFaceFound as error:
+            raise BadModelFile(f"the face is none that can be rendered: {error}") from None
 
-    def _labels(
-        self, face: FittedFace, rows: Float32, affects: Sequence[Affect] | AffectPath | None
-    ) -> list[Labels]:
-        moved = self._landmarks(face, self._renderer(face).deltas(rows))
+    def _said(self, face: FittedFace) -> dict[str, Any]:
+        """What the labels of all frames of a face have in common."""
         height, width = face.photo.shape[:2]
         yaw, pitch, roll = face.yaw_deg, face.pitch_deg, face.roll_deg
         x, y, z = (float(t) for t in face.translation_mm)
-        pose = Pose(yaw, pitch, roll, (x, y, z), face.focal_px)
-        names, version = self.model.expression_names, package_version()
-        said = list(affects) if affects is not None else None
+        return {
+            "pose": Pose(yaw, pitch, roll, (x, y, z), face.focal_px),
+            "width_px": width,
+            "height_px": height,
+            "photo_sha256": face.photo_sha256,
+            "model_sha256": face.model_hash,
+            "engine_version": package_version(),
+        }
+
+    def _labels(self, ready: _Ready, asked: _Asked, rows: Float32) -> list[Labels]:
+        names = self.model.expression_names
+        explained = (self._affects.explain(row, names) for row in rows)
+        shown = explained if asked.given is not None else map(self._affects.labels, asked.affects)
         made = []
-        for index, row in enumerate(rows):
-            shown: AffectLabels = (
-                self._affects.labels(said[index]) if said is not None else self._affects.explain(row, names)
-            )
+        for affect, row, delta in zip(shown, rows, ready.renderer.deltas(rows), strict=True):
+            points = ready.landmarks.at(delta)
             made.append(
                 Labels(
-                    expression=shown.expression,
-                    intensity=shown.intensity,
-                    aus=shown.aus,
-                    valence=shown.valence,
-                    arousal=shown.arousal,
+                    expression=affect.expression,
+                    intensity=affect.intensity,
+                    aus=affect.aus,
+                    valence=affect.valence,
+                    arousal=affect.arousal,
                     coefficients=dict(zip(names, row.tolist(), strict=True)),
-                    landmarks68_px=landmarks68(moved[index]),
-                    landmarks478_px=moved[index],
-                    pose=pose,
-                    width_px=width,
-                    height_px=height,
-                    photo_sha256=face.photo_sha256,
-                    model_sha256=face.model_hash,
-                    engine_version=version,
+                    landmarks68_px=landmarks68(points),
+                    landmarks478_px=points,
+                    **ready.said,
                 )
             )
         return made
 
-    def _landmarks(self, face: FittedFace, deltas: Float32) -> Float32:
-        """(B, 478, 2): the detected landmarks, moved as the model moves."""
-        rest, basis = self._fitter.landmark_motion(face.fit)
-        flat = deltas @ basis.reshape(len(basis), -1)
-        moved = rest + flat.reshape(len(deltas), *rest.shape)
-        camera = face.camera
-        points: Float32 = face.landmarks_px + camera.project(moved) - camera.project(rest)
-        return points.astype(np.float32)
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What to show, frame by frame: affects, or coefficients (B, E) that the caller brought."""
+
+    affects: Sequence[Affect] | AffectPath = ()
+    given: Float32 | None = None
+
+    def __len__(self) -> int:
+        return len(self.affects if self.given is None else self.given)
+
+    def part(self, frames: slice) -> _Asked:
+        return _Asked(self.affects[frames], None if self.given is None else self.given[frames])
+
+
+def _one(affect: object, coefficients: object) -> _Asked:
+    """One frame's; neutral if neither is given."""
+    if affect is None and coefficients is not None:
+        return _Asked(given=_rows(coefficients, 1)[None])
+    return _many([Affect.neutral() if affect is None else affect], coefficients)
+
+
+def _many(affects: object, coefficients: object) -> _Asked:
+    if (affects is None) == (coefficients is None):
+        raise BadArgument(f"wanted affects or coefficients, got {'neither' if affects is None else 'both'}")
+    if affects is None:
+        return _Asked(given=_rows(coefficients, 2))
+    if isinstance(affects, AffectPath):
+        return _Asked(affects)
+    if not isinstance(affects, Iterable) or isinstance(affects, str | bytes):
+        raise BadAffect(f"wanted a sequence of Affects or a path, got {type(affects).__name__}")
+    listed = list(affects)
+    for affect in listed:
+        if not isinstance(affect, Affect):
+            raise BadAffect(f"wanted an Affect, got {type(affect).__name__}")
+    return _Asked(listed)
 
 
 def _rows(coefficients: object, axes: int) -> Float32:
+    """Numbers of any kind as float32; too large ones become infinite and are refused later."""
     try:
-        rows = np.ascontiguousarray(coefficients, np.float32)
-    except (TypeError, ValueError) as error:
+        rows = np.asarray(coefficients)
+        if rows.dtype.kind not in "fiub":
+            raise TypeError(f"got {rows.dtype}")
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(rows, np.float32)
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: tensors that need a gradient
         raise BadAffect(f"coefficients must be an array of numbers: {error}") from error
     if rows.ndim != axes:
         raise BadAffect(f"coefficients must have {axes} axes, got shape {rows.shape}")
     return rows
+
+
+def _check_out(out: object, shape: tuple[int, ...]) -> None:
+    fits = isinstance(out, np.ndarray) and out.shape == shape and out.dtype == np.uint8
+    if not (fits and isinstance(out, np.ndarray) and out.flags.c_contiguous and out.flags.writeable):
+        got = f"{out.shape} {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise BadArgument(f"render_batch: out must be {shape} uint8, contiguous and writeable, got {got}")
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

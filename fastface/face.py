@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastface.atomic import whole_file
 from fastface.camera import Camera, angles_deg
-from fastface.errors import BadModelFile
+from fastface.errors import BadModelFile, NoFaceFound
 from fastface.fitting import Fit
 from fastface.morphable import ArraySpec, read_arrays
 
@@ -42,6 +43,20 @@ _SHAPES: Final = {
     "translation_mm": (3,),
     "fit_residual_px": (478, 2),
 }
+#: Largest magnitudes that a fit of a real photo comes nowhere near.
+_LIMITS: Final = {
+    "landmarks_px": 1e6,
+    "rotation": 1.01,
+    "translation_mm": 1e6,
+    "focal_px": 1e7,
+    "identity": 30.0,
+    "expression": 5.0,
+    "fit_residual_px": 1e5,
+}
+LEAST_EYE_PX: Final = 14.0  # outer-eye distance below which there is no face to move
+MOST_YAW_DEG: Final = 50.0
+MOST_PITCH_DEG: Final = 45.0
+MOST_OUTSIDE: Final = 0.12  # share of the landmarks that may lie beyond the photo's border
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,38 +126,78 @@ class FittedFace:
         state.update(np.ascontiguousarray(self.photo).tobytes())
         return state.hexdigest()
 
+    def check(self) -> None:
+        """Raise ``NoFaceFound`` unless the face can be rendered: large enough, in the photo, facing us."""
+        if not self.eye_distance_px >= LEAST_EYE_PX:
+            raise NoFaceFound(
+                f"the face is too small: wanted {LEAST_EYE_PX:.0f} px between the outer corners of the eyes, "
+                f"got {self.eye_distance_px:.0f}"
+            )
+        height, width = self.photo.shape[:2]
+        outside = ((self.landmarks_px < 0) | (self.landmarks_px > [width, height])).any(axis=1).mean()
+        if outside > MOST_OUTSIDE:
+            raise NoFaceFound(
+                f"the face is cut by the photo's border: {outside:.0%} of its landmarks lie outside, "
+                f"at most {MOST_OUTSIDE:.0%} may"
+            )
+        if abs(self.yaw_deg) > MOST_YAW_DEG or abs(self.pitch_deg) > MOST_PITCH_DEG:
+            raise NoFaceFound(
+                f"the face is turned away: yaw {self.yaw_deg:.0f}°, pitch {self.pitch_deg:.0f}°; at most "
+                f"{MOST_YAW_DEG:.0f}° and {MOST_PITCH_DEG:.0f}° can be rendered"
+            )
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a ``.npz`` that ``load`` reads, whole or not at all. Raises ``WriteFailed``."""
-        fields: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS if name not in ("format", "version")}
+        fields: dict[str, Any] = {**vars(self), "format": FORMAT, "version": VERSION}
+        arrays: dict[str, Any] = {
+            name: np.array(fields[name], dtype=None if spec.dtype == "U" else spec.dtype, order="C")
+            for name, spec in _ARRAYS.items()
+        }
         with whole_file(Path(path)) as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(
-                stream, allow_pickle=False, format=np.array(FORMAT), version=np.int32(VERSION), **fields
-            )
+            np.savez_compressed(stream, **arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FittedFace:
         """Read and check a saved face. Raises ``BadModelFile``."""
         arrays = read_arrays(path, _ARRAYS)
         label = os.fspath(path)
-        found = str(arrays["format"][()])[:80]
-        if found != FORMAT or int(arrays["version"]) != VERSION:
-            raise BadModelFile(
-                f"{label}: wanted format {FORMAT!r} version {VERSION}, got {found!r} {int(arrays['version'])}"
-            )
+        try:
+            face = cls._of(arrays)
+            face.check()
+        except (BadModelFile, NoFaceFound) as error:
+            raise BadModelFile(f"{label}: {error}") from None
+        return face
+
+    @classmethod
+    def _of(cls, arrays: dict[str, NDArray[Any]]) -> FittedFace:
+        found, version = str(arrays["format"][()])[:80], int(arrays["version"])
+        if found != FORMAT or version != VERSION:
+            raise BadModelFile(f"wanted format {FORMAT!r} version {VERSION}, got {found!r} {version}")
         for name, shape in _SHAPES.items():
             if arrays[name].shape != shape:
-                raise BadModelFile(f"{label}: {name} must be {shape}, got {arrays[name].shape}")
+                raise BadModelFile(f"{name} must be {shape}, got {arrays[name].shape}")
         photo = arrays["photo"]
         if photo.shape[2] != 3 or not 1 <= min(photo.shape[:2]) <= max(photo.shape[:2]) <= MAX_SIDE:
-            raise BadModelFile(f"{label}: photo must be (H, W, 3) of at most {MAX_SIDE} px, got {photo.shape}")
-        for name, spec in _ARRAYS.items():
-            value = arrays[name]
-            if "f" in spec.dtype and not (np.isfinite(value).all() and np.abs(value).max(initial=0) < 1e7):
-                raise BadModelFile(f"{label}: {name} must be finite and below 1e7")
-        turn = arrays["rotation"]
-        if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) or float(arrays["focal_px"]) < 1:
-            raise BadModelFile(f"{label}: rotation must be a rotation and focal_px at least 1")
-        values = {name: arrays[name] for name in _ARRAYS if name not in ("format", "version")}
-        values["model_hash"] = str(arrays["model_hash"][()])
-        values["focal_px"] = float(arrays["focal_px"])
-        return cls(**values)
+            raise BadModelFile(f"photo must be (H, W, 3) of 1 to {MAX_SIDE} px a side, got {photo.shape}")
+        for name, limit in _LIMITS.items():
+            if not (np.abs(arrays[name]) <= limit).all():  # false for NaN
+                raise BadModelFile(f"{name} must be finite and within ±{limit:g}")
+        turn, focal = arrays["rotation"], float(arrays["focal_px"])
+        if not (np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) and np.linalg.det(turn) > 0):
+            raise BadModelFile("rotation must be a rotation")
+        if focal < 1 or arrays["translation_mm"][2] < 1:
+            raise BadModelFile("focal_px and the head's distance must be at least 1")
+        name = str(arrays["model_hash"][()])
+        if not re.fullmatch("[0-9a-f]{64}", name):
+            raise BadModelFile(f"model_hash must be 64 hexadecimal digits, got {name[:80]!r}")
+        return cls(
+            photo=photo,
+            landmarks_px=arrays["landmarks_px"],
+            rotation=turn,
+            translation_mm=arrays["translation_mm"],
+            focal_px=focal,
+            identity=arrays["identity"],
+            expression=arrays["expression"],
+            fit_residual_px=arrays["fit_residual_px"],
+            model_hash=name,
+        )

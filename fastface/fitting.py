@@ -50,6 +50,7 @@ _WARP_END_MM: Final = 80.0  # the kernel is 1e-3 there
 _BAND: Final = 8
 _LEAST_EYE_PX: Final = 4.0
 _NEAREST_MM: Final = 10.0
+_ROUNDING: Final = 1e-3  # of the eyes' distance: what single precision may lose of a fit
 _WARP_NOISE: Final = 0.05  # of the kernel's variance: the warp follows the landmarks, not their jitter
 _STILL: Final = ("teeth", "gums", "tongue", "mouth_interior")
 
@@ -91,24 +92,38 @@ class FaceFitter:
         eye_px = _eye_distance(target)
         problem = _Problem(target, 100.0 / (SIGMA_LANDMARK * eye_px) * _rim_normals(target))
         state = self._minimise(problem, _State.start(self._mean, target, height, width, len(self._basis)))
+        identity, expression = np.split(state.shape.astype(np.float32), [self._modes])
         camera = state.camera()
-        posed = camera.to_camera(self._shaped(state.shape))
-        if not (np.isfinite(posed).all() and (posed[:, 2] > _NEAREST_MM).all()):
+        residual = (target - camera.project(self._posed(camera, state.shape))).astype(np.float32)
+        fit = Fit(camera, identity, expression, residual, eye_px)
+        self.check(fit, landmarks_px)
+        return fit
+
+    def _posed(self, camera: Camera, shape: Float64) -> Float64:
+        """(478, 3) landmarks of a head in camera space; ``NoFaceFound`` if not before the camera."""
+        posed = camera.to_camera(self._shaped(shape))
+        if not (posed[:, 2] > _NEAREST_MM).all():  # false for NaN
             raise NoFaceFound("the landmarks fit no head before the camera")
-        residual = target - camera.project(posed)
-        error = float(np.linalg.norm(residual, axis=1).mean()) / eye_px
+        return posed
+
+    def check(self, fit: Fit, landmarks_px: Float32) -> None:
+        """Raise ``NoFaceFound`` unless ``fit`` is one of this model to these landmarks, and close."""
+        unknowns = (self._modes, len(self._basis) - self._modes)
+        if (len(fit.identity), len(fit.expression)) != unknowns:
+            raise NoFaceFound(
+                f"wanted a fit of {unknowns[0]} identity and {unknowns[1]} expression coefficients, got "
+                f"{len(fit.identity)} and {len(fit.expression)}"
+            )
+        posed = self._posed(fit.camera, np.concatenate([fit.identity, fit.expression]).astype(np.float64))
+        off = fit.camera.project(posed) + fit.residual_px - landmarks_px
+        if not (np.abs(off) < _ROUNDING * fit.eye_distance_px + 1e-4 * np.abs(landmarks_px).max()).all():
+            raise NoFaceFound("the landmarks are not those of the fit")
+        error = float(np.linalg.norm(fit.residual_px, axis=1).mean()) / fit.eye_distance_px
         if error > MAX_ERROR:
             raise NoFaceFound(
                 "the landmarks are not those of a face: wanted them within "
                 f"{MAX_ERROR:.0%} of the eyes' distance of some head, got {error:.0%}"
             )
-        return Fit(
-            camera,
-            state.shape[: self._modes].astype(np.float32),
-            state.shape[self._modes :].astype(np.float32),
-            residual.astype(np.float32),
-            eye_px,
-        )
 
     def _minimise(self, problem: _Problem, state: _State) -> _State:
         """Gauss-Newton whose matrix serves several steps: the gradient is exact at each, and costs little."""
