@@ -116,31 +116,32 @@ CIRCUMPLEX: Final[dict[str, tuple[float, float]]] = {
 PROTOTYPES: Final[dict[str, dict[str, dict[str, float]]]] = {
     "default": {
         "anger": {
-            "browDown": 0.9, "eyeWide": 0.3, "eyeSquint": 0.3, "noseSneer": 0.5, "mouthUpperUp": 0.35,
-            "mouthLowerDown": 0.55, "mouthFrown": 0.5, "mouthStretch": 0.35, "mouthFunnel": 0.3,
+            "browDown": 1.0, "mouthLowerDown": 1.0, "mouthFunnel": 0.55, "mouthFrown": 0.5, "eyeWide": 0.45,
+            "mouthUpperUp": 0.45, "mouthStretch": 0.35, "eyeSquint": 0.3, "noseSneer": 0.3, "jawOpen": 0.12,
+            "mouthRollUpper": 0.11,
         },
         "contempt": {
             "mouthSmileRight": 0.5, "mouthDimpleRight": 0.8, "mouthPressRight": 0.3,
             "cheekSquintRight": 0.25, "mouthUpperUpRight": 0.1, "eyeSquint": 0.2, "browDown": 0.12,
         },
         "disgust": {
-            "noseSneer": 0.85, "mouthUpperUp": 0.6, "cheekSquint": 0.55, "eyeSquint": 0.55, "browDown": 0.45,
-            "mouthFrown": 0.4, "mouthShrugLower": 0.5, "mouthPress": 0.2,
+            "mouthUpperUp": 0.8, "noseSneer": 0.65, "eyeSquint": 0.55, "cheekSquint": 0.45, "browDown": 0.2,
+            "mouthFrown": 0.2, "mouthShrugUpper": 0.1, "mouthRollLower": 0.1, "jawOpen": 0.05,
         },
         "fear": {
-            "browInnerUp": 0.75, "browOuterUp": 0.2, "browDown": 0.5, "eyeWide": 0.9, "mouthStretch": 0.6,
-            "mouthLowerDown": 0.65, "mouthFrown": 0.3, "jawOpen": 0.4,
+            "browInnerUp": 0.9, "mouthLowerDown": 0.75, "eyeWide": 0.7, "mouthStretch": 0.7,
+            "browDown": 0.4, "jawOpen": 0.36, "mouthFrown": 0.35, "browOuterUp": 0.12,
         },
         "happy": {
-            "mouthSmile": 0.65, "mouthUpperUp": 0.35, "mouthLowerDown": 0.25, "mouthDimple": 0.2,
-            "mouthStretch": 0.15, "cheekSquint": 0.4, "eyeSquint": 0.15, "jawOpen": 0.12,
+            "mouthSmile": 0.95, "mouthDimple": 0.5, "mouthUpperUp": 0.4, "cheekSquint": 0.4,
+            "mouthLowerDown": 0.3, "eyeSquint": 0.15, "jawOpen": 0.06,
         },
         "sad": {
-            "browInnerUp": 0.8, "browDown": 0.38, "mouthFrown": 1.0, "mouthShrugLower": 0.7,
-            "mouthStretch": 0.25, "eyeBlink": 0.25, "eyeSquint": 0.15,
+            "browInnerUp": 0.85, "mouthFrown": 0.72, "mouthShrugLower": 0.7, "browDown": 0.42,
+            "mouthStretch": 0.25, "eyeBlink": 0.22, "eyeSquint": 0.15,
         },
         "surprise": {
-            "browInnerUp": 0.55, "browOuterUp": 0.7, "eyeWide": 0.8, "jawOpen": 0.42, "mouthFunnel": 0.3,
+            "browOuterUp": 0.8, "browInnerUp": 0.6, "eyeWide": 0.6, "jawOpen": 0.5, "mouthFunnel": 0.15,
         },
         "content": {
             "eyeBlink": 0.35, "mouthSmile": 0.22, "cheekSquint": 0.1, "mouthDimple": 0.1,
@@ -151,31 +152,33 @@ PROTOTYPES: Final[dict[str, dict[str, dict[str, float]]]] = {
     },
     "ict": {
         "anger": {
-            "browDown": 1.2, "mouthLowerDown": 0.63, "mouthFrown": 0.57, "noseSneer": 0.52,
-            "mouthUpperUp": 0.4, "mouthStretch": 0.4, "mouthFunnel": 0.4, "eyeWide": 0.35, "eyeSquint": 0.29,
+            "browDown": 1.15, "mouthLowerDown": 0.95, "mouthFunnel": 0.55, "noseSneer": 0.5,
+            "eyeWide": 0.42, "eyeSquint": 0.3, "mouthUpperUp": 0.3, "mouthFrown": 0.2,
+            "mouthRollUpper": 0.11,
         },
         "contempt": {
             "mouthSmileRight": 0.45, "mouthDimpleRight": 0.8, "mouthPressRight": 0.3,
             "cheekSquintRight": 0.25, "mouthUpperUpRight": 0.1, "eyeSquint": 0.2, "browDown": 0.15,
         },
         "disgust": {
-            "noseSneer": 0.86, "mouthUpperUp": 0.58, "cheekSquint": 0.58, "eyeSquint": 0.58,
-            "mouthShrugLower": 0.58, "browDown": 0.46, "mouthFrown": 0.46, "mouthPress": 0.35,
+            "noseSneer": 1.0, "cheekSquint": 0.55, "mouthFrown": 0.53, "eyeSquint": 0.4,
+            "mouthUpperUp": 0.28, "browDown": 0.16, "mouthFunnel": 0.16, "mouthLowerDown": 0.15,
         },
         "fear": {
-            "browInnerUp": 1.2, "eyeWide": 0.9, "mouthStretch": 1.2, "mouthLowerDown": 0.72,
-            "browDown": 0.36, "jawOpen": 0.36, "browOuterUp": 0.24,
+            "mouthStretch": 1.05, "browInnerUp": 1.0, "mouthLowerDown": 0.85, "eyeWide": 0.7,
+            "browDown": 0.45, "jawOpen": 0.38, "browOuterUp": 0.2, "mouthFunnel": 0.2, "mouthUpperUp": 0.12,
+            "mouthFrown": 0.1,
         },
         "happy": {
-            "mouthSmile": 0.65, "cheekSquint": 0.35, "mouthUpperUp": 0.2, "eyeSquint": 0.15,
-            "mouthLowerDown": 0.15, "jawOpen": 0.12, "mouthDimple": 0.1,
+            "mouthSmile": 0.82, "cheekSquint": 0.4, "mouthUpperUp": 0.25, "eyeSquint": 0.15,
+            "mouthLowerDown": 0.1, "mouthDimple": 0.1, "jawOpen": 0.08,
         },
         "sad": {
-            "mouthFrown": 1.2, "browInnerUp": 1.08, "mouthShrugLower": 0.84, "browDown": 0.42,
-            "eyeSquint": 0.24, "eyeBlink": 0.18, "cheekSquint": 0.18,
+            "browInnerUp": 0.95, "mouthFrown": 0.75, "mouthShrugLower": 0.75, "browDown": 0.42,
+            "eyeSquint": 0.2, "eyeBlink": 0.18, "cheekSquint": 0.1,
         },
         "surprise": {
-            "browOuterUp": 0.9, "browInnerUp": 0.8, "eyeWide": 0.7, "jawOpen": 0.45,
+            "browOuterUp": 1.0, "browInnerUp": 0.8, "eyeWide": 0.7, "jawOpen": 0.55, "mouthFunnel": 0.2,
         },
         "content": {
             "eyeBlink": 0.35, "mouthSmile": 0.22, "cheekSquint": 0.1, "mouthDimple": 0.1,
@@ -187,9 +190,8 @@ PROTOTYPES: Final[dict[str, dict[str, dict[str, float]]]] = {
 }  # fmt: skip
 
 #: How much of the prototype shows at intensity 0.6, the everyday expression; 0.6 is a straight line. The
-#: curve through (0, 0), (0.6, this), (1, 1) is a parabola, monotone while this lies in [0.36, 0.84]
-#:.
+#: curve through (0, 0), (0.6, this), (1, 1) is a parabola, monotone while this lies in [0.36, 0.84].
 EVERYDAY: Final[dict[str, dict[str, float]]] = {
     "default": {},
-    "ict": {},
+    "ict": {"happy": 0.56},
 }
