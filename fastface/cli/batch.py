@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -308,6 +309,7 @@ def _start_worker(job: Job, stop: Any, parent: int) -> None:
         import cv2
 
         cv2.setNumThreads(1)
+        warnings.simplefilter("ignore")
         _Worker.job, _Worker.stop = job, stop
         _Worker.engine = opt.open_engine(job.model, opt.Device(job.device), 1)
     except Exception as error:

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -82,6 +83,10 @@ def running(*, as_json: bool, debug: bool) -> Iterator[Report]:
 
     report = Report(as_json=as_json, debug=debug)
     previous = _gentle_sigterm()
+    if not debug:
+        warnings.simplefilter(
+            "ignore"
+        )  # what libraries mumble about damaged files is told better by the error
     try:
         yield report
         sys.stdout.flush()
