@@ -19,9 +19,10 @@ LUMINANCE: Final = np.array([0.2126, 0.7152, 0.0722], np.float32)
 _RIDGE: Final = 0.02  # of the number of samples: keeps bands that the face does not show near zero
 #: Teeth over sclera and over skin, luminance, of open smiles: medians 1.34 and 1.40, tenth percentiles 0.85
 #: and 0.97, ninetieth 1.99 and 3.05.
-_TEETH_OVER_SCLERA: Final = 1.3
-_TEETH_OVER_SKIN: Final = (0.95, 3.3)
-_TEETH_LUMINANCE: Final = 0.72  # most that is left of headroom in an exposed photo
+_LIT_IN_MOUTH: Final = 0.78  # of the light gets to the front teeth of an everyday smile
+_TEETH_OVER_SCLERA: Final = 1.34 / _LIT_IN_MOUTH
+_TEETH_OVER_SKIN: Final = (0.97 / _LIT_IN_MOUTH, 3.05 / _LIT_IN_MOUTH)
+_TEETH_LUMINANCE: Final = 0.8  # most that is left of headroom in an exposed photo
 
 _DECODE: Final[Float32] = np.array(
     [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in np.arange(256) / 255], np.float32
