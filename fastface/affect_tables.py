@@ -116,29 +116,31 @@ CIRCUMPLEX: Final[dict[str, tuple[float, float]]] = {
 PROTOTYPES: Final[dict[str, dict[str, dict[str, float]]]] = {
     "default": {
         "anger": {
-            "browDown": 1.0, "mouthLowerDown": 1.0, "mouthFunnel": 0.55, "mouthFrown": 0.5, "eyeWide": 0.45,
-            "mouthUpperUp": 0.45, "mouthStretch": 0.35, "eyeSquint": 0.3, "noseSneer": 0.3, "jawOpen": 0.12,
-            "mouthRollUpper": 0.11,
+            "browDown": 1.0, "mouthLowerDown": 1.0, "mouthFrown": 0.55, "mouthFunnel": 0.5, "eyeWide": 0.5,
+            "mouthUpperUp": 0.48, "noseSneer": 0.32, "eyeSquint": 0.28, "jawOpen": 0.13,
+            "mouthRollUpper": 0.1, "mouthStretch": 0.08,
         },
         "contempt": {
             "mouthSmileRight": 0.5, "mouthDimpleRight": 0.8, "mouthPressRight": 0.3,
             "cheekSquintRight": 0.25, "mouthUpperUpRight": 0.1, "eyeSquint": 0.2, "browDown": 0.12,
         },
         "disgust": {
-            "mouthUpperUp": 0.8, "noseSneer": 0.65, "eyeSquint": 0.55, "cheekSquint": 0.45, "browDown": 0.2,
-            "mouthFrown": 0.2, "mouthShrugUpper": 0.1, "mouthRollLower": 0.1, "jawOpen": 0.05,
+            "mouthUpperUp": 0.82, "noseSneer": 0.7, "eyeSquint": 0.55, "cheekSquint": 0.4, "browDown": 0.2,
+            "mouthShrugLower": 0.1, "mouthShrugUpper": 0.1, "jawOpen": 0.05,
         },
         "fear": {
-            "browInnerUp": 0.9, "mouthLowerDown": 0.75, "eyeWide": 0.7, "mouthStretch": 0.7,
-            "browDown": 0.4, "jawOpen": 0.36, "mouthFrown": 0.35, "browOuterUp": 0.12,
+            "browInnerUp": 1.0, "mouthLowerDown": 0.82, "eyeWide": 0.7, "mouthStretch": 0.7,
+            "jawOpen": 0.36, "browDown": 0.35, "mouthFrown": 0.35, "mouthFunnel": 0.15, "browOuterUp": 0.12,
+            "mouthRollUpper": 0.1, "mouthUpperUp": 0.08,
         },
         "happy": {
-            "mouthSmile": 0.95, "mouthDimple": 0.5, "mouthUpperUp": 0.4, "cheekSquint": 0.4,
-            "mouthLowerDown": 0.3, "eyeSquint": 0.15, "jawOpen": 0.06,
+            "mouthSmile": 0.93, "mouthDimple": 0.55, "cheekSquint": 0.4, "mouthLowerDown": 0.3,
+            "mouthUpperUp": 0.28, "mouthPress": 0.2, "eyeSquint": 0.15, "mouthRollLower": 0.1,
+            "jawOpen": 0.06,
         },
         "sad": {
-            "browInnerUp": 0.85, "mouthFrown": 0.72, "mouthShrugLower": 0.7, "browDown": 0.42,
-            "mouthStretch": 0.25, "eyeBlink": 0.22, "eyeSquint": 0.15,
+            "browInnerUp": 0.95, "mouthFrown": 0.8, "mouthShrugLower": 0.78, "browDown": 0.42,
+            "mouthStretch": 0.25, "eyeBlink": 0.25, "eyeSquint": 0.15,
         },
         "surprise": {
             "browOuterUp": 0.8, "browInnerUp": 0.6, "eyeWide": 0.6, "jawOpen": 0.5, "mouthFunnel": 0.15,
@@ -152,9 +154,8 @@ PROTOTYPES: Final[dict[str, dict[str, dict[str, float]]]] = {
     },
     "ict": {
         "anger": {
-            "browDown": 1.15, "mouthLowerDown": 0.95, "mouthFunnel": 0.55, "noseSneer": 0.5,
-            "eyeWide": 0.42, "eyeSquint": 0.3, "mouthUpperUp": 0.3, "mouthFrown": 0.2,
-            "mouthRollUpper": 0.11,
+            "browDown": 1.0, "mouthLowerDown": 1.0, "mouthFunnel": 0.55, "noseSneer": 0.5, "eyeWide": 0.4,
+            "eyeSquint": 0.4, "mouthUpperUp": 0.22, "mouthRollUpper": 0.1, "mouthFrown": 0.05,
         },
         "contempt": {
             "mouthSmileRight": 0.45, "mouthDimpleRight": 0.8, "mouthPressRight": 0.3,
@@ -162,12 +163,11 @@ PROTOTYPES: Final[dict[str, dict[str, dict[str, float]]]] = {
         },
         "disgust": {
             "noseSneer": 1.0, "cheekSquint": 0.55, "mouthFrown": 0.53, "eyeSquint": 0.4,
-            "mouthUpperUp": 0.28, "browDown": 0.16, "mouthFunnel": 0.16, "mouthLowerDown": 0.15,
+            "mouthUpperUp": 0.22, "mouthLowerDown": 0.18, "browDown": 0.16, "mouthFunnel": 0.16,
         },
         "fear": {
-            "mouthStretch": 1.05, "browInnerUp": 1.0, "mouthLowerDown": 0.85, "eyeWide": 0.7,
-            "browDown": 0.45, "jawOpen": 0.38, "browOuterUp": 0.2, "mouthFunnel": 0.2, "mouthUpperUp": 0.12,
-            "mouthFrown": 0.1,
+            "browInnerUp": 0.95, "mouthStretch": 0.86, "mouthLowerDown": 0.8, "eyeWide": 0.7,
+            "browDown": 0.45, "jawOpen": 0.36, "mouthFrown": 0.35, "mouthFunnel": 0.25, "browOuterUp": 0.12,
         },
         "happy": {
             "mouthSmile": 0.82, "cheekSquint": 0.4, "mouthUpperUp": 0.25, "eyeSquint": 0.15,
@@ -178,7 +178,8 @@ PROTOTYPES: Final[dict[str, dict[str, dict[str, float]]]] = {
             "eyeSquint": 0.2, "eyeBlink": 0.18, "cheekSquint": 0.1,
         },
         "surprise": {
-            "browOuterUp": 1.0, "browInnerUp": 0.8, "eyeWide": 0.7, "jawOpen": 0.55, "mouthFunnel": 0.2,
+            "browOuterUp": 0.9, "browInnerUp": 0.7, "eyeWide": 0.7, "jawOpen": 0.58, "mouthFunnel": 0.36,
+            "mouthLowerDown": 0.1, "mouthUpperUp": 0.1,
         },
         "content": {
             "eyeBlink": 0.35, "mouthSmile": 0.22, "cheekSquint": 0.1, "mouthDimple": 0.1,
@@ -192,6 +193,6 @@ PROTOTYPES: Final[dict[str, dict[str, dict[str, float]]]] = {
 #: How much of the prototype shows at intensity 0.6, the everyday expression; 0.6 is a straight line. The
 #: curve through (0, 0), (0.6, this), (1, 1) is a parabola, monotone while this lies in [0.36, 0.84].
 EVERYDAY: Final[dict[str, dict[str, float]]] = {
-    "default": {},
-    "ict": {"happy": 0.56},
+    "default": {"happy": 0.62},
+    "ict": {},
 }
