@@ -1,6 +1,5 @@
 from typing import Any
 
-__file__: str
 
 class Workspace:
     def __init__(self) -> None: ...

@@ -111,7 +111,6 @@ def write(arrays: dict[str, Array], path: Path) -> None:
 def engine_fits(photos: Sequence[Path]) -> FitAll:
     """Fit every photo with the package's own engine; the largest face of each counts."""
     from fastface.engine import Engine
-
     from fastface.images import read_image
 
     images = [read_image(path) for path in photos]
