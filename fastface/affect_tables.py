@@ -116,8 +116,8 @@ CIRCUMPLEX: Final[dict[str, tuple[float, float]]] = {
 PROTOTYPES: Final[dict[str, dict[str, dict[str, float]]]] = {
     "default": {
         "anger": {
-            "browDown": 1.0, "mouthLowerDown": 1.0, "mouthFrown": 0.55, "mouthFunnel": 0.5, "eyeWide": 0.5,
-            "mouthUpperUp": 0.48, "noseSneer": 0.32, "eyeSquint": 0.28, "jawOpen": 0.13,
+            "browDown": 1.0, "mouthLowerDown": 1.0, "mouthFrown": 0.55, "mouthFunnel": 0.5,
+            "mouthUpperUp": 0.48, "eyeWide": 0.46, "eyeSquint": 0.28, "noseSneer": 0.27, "jawOpen": 0.13,
             "mouthRollUpper": 0.1, "mouthStretch": 0.08,
         },
         "contempt": {
@@ -143,7 +143,7 @@ PROTOTYPES: Final[dict[str, dict[str, dict[str, float]]]] = {
             "mouthStretch": 0.25, "eyeBlink": 0.25, "eyeSquint": 0.15,
         },
         "surprise": {
-            "browOuterUp": 0.8, "browInnerUp": 0.6, "eyeWide": 0.6, "jawOpen": 0.5, "mouthFunnel": 0.15,
+            "browOuterUp": 0.85, "browInnerUp": 0.6, "eyeWide": 0.6, "jawOpen": 0.5, "mouthFunnel": 0.22,
         },
         "content": {
             "eyeBlink": 0.35, "mouthSmile": 0.22, "cheekSquint": 0.1, "mouthDimple": 0.1,
@@ -178,7 +178,7 @@ PROTOTYPES: Final[dict[str, dict[str, dict[str, float]]]] = {
             "eyeSquint": 0.2, "eyeBlink": 0.18, "cheekSquint": 0.1,
         },
         "surprise": {
-            "browOuterUp": 0.9, "browInnerUp": 0.7, "eyeWide": 0.7, "jawOpen": 0.58, "mouthFunnel": 0.36,
+            "browOuterUp": 0.97, "eyeWide": 0.7, "browInnerUp": 0.68, "jawOpen": 0.58, "mouthFunnel": 0.42,
             "mouthLowerDown": 0.1, "mouthUpperUp": 0.1,
         },
         "content": {
