@@ -227,7 +227,7 @@ def shade(
     mesh = (s.triangles, s.layer, s.rest_px, s.shift_px, s.faces)
     lit = (s.lit, s.lit_fan_start, s.lit_fans, s.lit_relief, s.lit_rest_log)
     paint = (s.painted, s.painted_fan_start, s.painted_fans, s.paint_linear, s.lip_rim, s.light)
-    images = (s.photo_rgb, s.photo, s.eyes, s.folds, s.fold_box)
+    images = (s.photo_rgb, s.photo, s.eyes, s.folds, s.fold_box, s.fold_block)
     scratch = _workspace(workspace)
     _core.shade(*frame, *mesh, *lit, *paint, *images, source, mask, s.lit_faces, threads, scratch)
     return Shaded(source, mask)

@@ -18,6 +18,7 @@ Image = NDArray[np.uint8]
 
 SHADE_BLOCK: Final = 16  # kShadeBlock in csrc/ops/shade.h
 SHADE_BORDER: Final = 2  # kShadeBorder there
+SHADE_FOLD_BLOCK: Final = 8  # kShadeFoldBlock there
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class PreparedShading:
     eyes: Image  # (H + 4, W + 4, 4)
     folds: Float32  # (D, H + 4, W + 4)
     fold_box: Int32  # (D, 4)
+    fold_block: NDArray[np.uint8]  # (D, ⌈(H + 4) / 8⌉, ⌈(W + 4) / 8⌉)
     lit_faces: int
 
 
@@ -86,7 +88,8 @@ def prepare_shading(shading: Shading) -> PreparedShading:
         photo=_bordered(s.photo),
         eyes=_bordered(s.eyes),
         folds=folds,
-        fold_box=_boxes(folds),
+        fold_box=(boxes := _boxes(folds)),
+        fold_block=_blocks(folds, boxes),
         lit_faces=len(of_lit),
     )
 
@@ -127,6 +130,20 @@ def _boxes(folds: Float32) -> Int32:
         if len(rows):
             box[:] = rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
     return boxes
+
+
+def _blocks(folds: Float32, boxes: Int32) -> NDArray[np.uint8]:
+    """Where the 4 × 4 pixels from one in a block on are not all 0."""
+    count, height, width = folds.shape
+    size = SHADE_FOLD_BLOCK
+    blocks = np.zeros((count, -(-height // size), -(-width // size)), np.uint8)
+    for block, fold, (top, left, end_row, end_column) in zip(blocks, folds, boxes, strict=True):
+        rows, columns = np.nonzero(fold[top:end_row, left:end_column])
+        for back in (0, 3):  # of the pixels that a sample reads, the first and the last
+            for before in (0, 3):
+                row, column = np.maximum(rows + top - back, 0), np.maximum(columns + left - before, 0)
+                block[row // size, column // size] = 1
+    return blocks
 
 
 # ---- checks

@@ -142,6 +142,21 @@ FF_INLINE void load_triples(const float* from, VecFloat (&plane)[3]) {
   plane[2] = permute(permute(v0, v1, Whole<plane_from_01<2>>{}), v2, Whole<plane_add_2<2>>{});
 }
 
+// Bit i is set where lane i of a comparison's result is.
+FF_INLINE std::uint32_t lane_bits(VecInt lanes) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(lanes), reinterpret_cast<__m512i>(lanes));
+#elif defined(__AVX2__)
+  return static_cast<std::uint32_t>(_mm256_movemask_ps(reinterpret_cast<__m256>(lanes)));
+#elif defined(__SSE2__)
+  return static_cast<std::uint32_t>(_mm_movemask_ps(reinterpret_cast<__m128>(lanes)));
+#else
+  std::uint32_t bits = 0;
+  for (int i = 0; i < kLanes; ++i) bits |= static_cast<std::uint32_t>(lanes[i] != 0) << i;
+  return bits;
+#endif
+}
+
 // Bytes to floats. Compilers take a generic conversion to pieces, byte by byte.
 FF_INLINE VecFloat load_bytes(const std::uint8_t* from) {
 #if defined(__AVX512F__)

@@ -23,7 +23,8 @@
 namespace fastface {
 
 constexpr std::int64_t kShadeBlock = 16;  // SHADE_BLOCK in fastface/shading.py
-constexpr std::int64_t kShadeBorder = 2;  // SHADE_BORDER in fastface/shading.py
+constexpr std::int64_t kShadeBorder = 2;  // SHADE_BORDER there
+constexpr std::int64_t kShadeFoldBlock = 8;  // SHADE_FOLD_BLOCK there
 
 struct Shade {
   static constexpr const char* kName = "shade";
@@ -55,6 +56,7 @@ struct Shade {
   View<const std::uint8_t> eyes;   // likewise
   View<const float> folds;         // likewise
   View<const std::int32_t> fold_box;  // first row, first column, end row, end column of what is not 0 in each fold
+  View<const std::uint8_t> fold_block;  // by blocks of the bordered image: not 0 where 4 × 4 pixels from one in it are
   View<float> source;
   View<std::uint8_t> mask;
   int lit_faces = 0;
@@ -89,6 +91,7 @@ struct Shade {
     visit.input("eyes", eyes, "I J 4");
     visit.input("folds", folds, "D I J");
     visit.input("fold_box", fold_box, "D 4");
+    visit.input("fold_block", fold_block, "D M N");
     visit.output("source", source, "B H W 3");
     visit.output("mask", mask, "B H W");
     visit.attribute("lit_faces", lit_faces);

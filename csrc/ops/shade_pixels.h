@@ -13,20 +13,22 @@ namespace shading {
 
 constexpr std::int64_t kSegment = 128;   // pixels of a row dealt with together
 constexpr float kWeightOne = 16384.0f;   // 16-bit weights: their error is a hundredth of a grey level
+constexpr int kFoldBlockBits = 3;
+static_assert(kShadeFoldBlock == 1 << kFoldBlockBits, "a block is found by a shift");
 constexpr std::int64_t kFoldMargin = 3;  // a pixel's neighbours reach this far out of the folds' box
 
 // Pixels that may change, and where they take their colour from.
-struct Segment {
+struct alignas(64) Segment {
+  static constexpr std::int64_t kRoom = kSegment + kLanes;  // whole vectors whatever the count
+  std::int32_t column[kRoom];
+  std::int32_t layer[kRoom];
+  float at[4 * kRoom];          // dx, dy, log gain, 0
+  std::int32_t tap[kRoom];      // the first of the neighbours, as a pixel of the bordered image
+  float across[4][kRoom];       // their weights, with the gain and over kWeightOne
+  std::int32_t down[2][kRoom];  // weights of rows 0 and 1, and of 2 and 3, in 16 bits each
+  std::int32_t moved[kRoom];
   std::int32_t count;
   std::int32_t layers;  // 0 where all are skin
-  std::int32_t column[kSegment + kLanes];
-  std::int32_t layer[kSegment + kLanes];
-  float at[4 * (kSegment + kLanes)];  // dx, dy, log gain, 0
-  std::int32_t tap_row[kSegment + kLanes], tap_column[kSegment + kLanes];
-  float across[4][kSegment + kLanes];        // weights; they carry the gain
-  std::int32_t down[2][kSegment + kLanes];  // weights of rows 0 and 1, and of 2 and 3, in two halves of kWeightOne
-  float log_gain[kSegment + kLanes];
-  std::int32_t moved[kSegment + kLanes];
 };
 
 // ---- the photo as it is
@@ -42,6 +44,10 @@ inline void copy_photo(const Frame& frame, std::int64_t row) {
   std::memset(frame.mask + row * frame.width, 0, static_cast<std::size_t>(frame.width));
 }
 
+FF_INLINE std::int64_t between(std::int64_t x, std::int64_t low, std::int64_t high) {
+  return x < low ? low : x > high ? high : x;
+}
+
 // ---- which pixels
 
 FF_INLINE std::uint8_t state_at(const Frame& frame, std::int32_t id) {
@@ -51,24 +57,32 @@ FF_INLINE std::uint8_t state_at(const Frame& frame, std::int32_t id) {
 
 FF_INLINE void list_pixels(const Frame& frame, const std::int32_t* id, std::int64_t begin, std::int64_t end,
                            std::uint8_t wanted, Segment& s) {
+  const std::uint8_t* states = frame.state;
+  const std::uint32_t triangles = static_cast<std::uint32_t>(frame.triangles);
   std::int32_t count = s.count;
   for (std::int64_t x = begin; x < end; ++x) {
+    const std::uint32_t entry = static_cast<std::uint32_t>(id[x]) + 1u;
     s.column[count] = static_cast<std::int32_t>(x);
-    count += (state_at(frame, id[x]) & wanted) != 0;
+    count += (states[entry <= triangles ? entry : 0u] & wanted) != 0;
   }
   s.count = count;
 }
 
-// Columns of a row where a fold shows through pixels that do not move.
-FF_INLINE void fold_columns(const Frame& frame, std::int64_t row, std::int64_t& first, std::int64_t& end) {
-  const std::int64_t at = row + kShadeBorder;
-  const bool near = at + 2 >= frame.fold_box[0] && at - 2 < frame.fold_box[2];
-  first = near ? frame.fold_box[1] - kShadeBorder - 2 : 0;
-  end = near ? frame.fold_box[3] - kShadeBorder + 2 : 0;
-}
-
-FF_INLINE std::int64_t between(std::int64_t x, std::int64_t low, std::int64_t high) {
-  return x < low ? low : x > high ? high : x;
+// Pixels of a row in [begin, end) that may change. Where a fold shows, skin does though it does not move.
+FF_INLINE void list_segment(const Frame& frame, std::int64_t row, std::int64_t begin, std::int64_t end, Segment& s) {
+  const std::int32_t* id = frame.id + row * frame.width;
+  s.count = 0;
+  if (row + 4 < frame.fold_box[0] || row >= frame.fold_box[2]) {
+    list_pixels(frame, id, begin, end, kChanges, s);
+    return;
+  }
+  // A pixel at rest begins to read at the next one of the bordered image.
+  const std::uint8_t* block = frame.fold_block + (row + 1) / kShadeFoldBlock * frame.blocks_across;
+  for (std::int64_t x = begin, stop; x < end; x = stop) {
+    const std::int64_t k = (x + 1) / kShadeFoldBlock;
+    stop = (k + 1) * kShadeFoldBlock - 1 < end ? (k + 1) * kShadeFoldBlock - 1 : end;
+    list_pixels(frame, id, x, stop, block[k] != 0 ? kChanges | kOnSkin : kChanges, s);
+  }
 }
 
 // ---- where from
@@ -81,17 +95,24 @@ FF_INLINE Four interpolated(const float* records, const std::int32_t* corner, fl
 }
 
 inline void interpolate_pixels(const Frame& frame, std::int64_t row, Segment& s) {
-  const std::int32_t* id = frame.id + row * frame.width;
-  const float* bary = frame.bary + row * frame.width * 2;
-  s.layers = 0;
-  for (std::int32_t i = 0; i < s.count; ++i) {
-    const std::int64_t x = s.column[i];
-    const std::int32_t* corner = frame.op->triangles.data + 3 * static_cast<std::int64_t>(id[x]);
-    const std::int32_t layer = frame.state[id[x] + 1] >> kLayerShift;
+  // Kept at hand: for all that the compiler knows, a vector's store may change any of them.
+  const std::int32_t *id = frame.id + row * frame.width, *triangles = frame.op->triangles.data;
+  const float *bary = frame.bary + row * frame.width * 2, *motion = frame.motion;
+  const std::uint8_t* state = frame.state + 1;
+  const std::int32_t count = s.count;
+  std::int32_t layers = 0;
+  for (std::int32_t i = 0; i < count; ++i) {
+    const std::int64_t x = s.column[i], t = id[x];
+    const std::int32_t* corner = triangles + 3 * t;
+    const Four v0 = load<4>(motion + 4 * static_cast<std::int64_t>(corner[0]));
+    const Four v1 = load<4>(motion + 4 * static_cast<std::int64_t>(corner[1]));
+    const Four v2 = load<4>(motion + 4 * static_cast<std::int64_t>(corner[2]));
+    const std::int32_t layer = state[t] >> kLayerShift;
+    layers |= layer;
     s.layer[i] = layer;
-    s.layers |= layer;
-    store<4>(s.at + 4 * i, interpolated(frame.motion, corner, bary[2 * x], bary[2 * x + 1]));
+    store<4>(s.at + 4 * i, v0 + bary[2 * x] * (v1 - v0) + bary[2 * x + 1] * (v2 - v0));
   }
+  s.layers = layers;
   for (std::int32_t i = s.count; i < s.count + kLanes; ++i) {
     s.column[i] = s.layer[i] = 0;
     store<4>(s.at + 4 * i, Four{});
@@ -111,53 +132,54 @@ FF_INLINE VecInt weight_pair(VecFloat low, VecFloat high) {
   return (whole(low) & 0xffff) | (whole(high) << 16);
 }
 
-FF_INLINE float weight_of(std::int32_t pair, int which) {
-  const std::int32_t low_first = which == 0 ? static_cast<std::int32_t>(static_cast<std::uint32_t>(pair) << 16) : pair;
-  return static_cast<float>(low_first >> 16) * (1.0f / kWeightOne);
+// Log gain of the folds where the lanes `near` read them.
+inline VecFloat folds_at(const Frame& frame, std::uint32_t near, VecInt tap_row, VecInt tap_column,
+                         const VecFloat (&across)[4], const VecFloat (&down)[4]) {
+  const std::int64_t *box = frame.fold_box, stride = box[3] - box[1] + 2 * kFoldMargin;
+  VecFloat gain = {};
+  for (; near != 0; near &= near - 1) {
+    const int i = __builtin_ctz(near);
+    const std::int64_t r = tap_row[i], c = tap_column[i];
+    if (frame.fold_block[(r >> kFoldBlockBits) * frame.blocks_across + (c >> kFoldBlockBits)] == 0) continue;
+    const float* tap = frame.fold + (r - box[0] + kFoldMargin) * stride + (c - box[1] + kFoldMargin);
+    Four sum = {};
+    for (int k = 0; k < 4; ++k) sum += down[k][i] * load<4>(tap + k * stride);
+    gain[i] = across[0][i] * sum[0] + across[1][i] * sum[1] + across[2][i] * sum[2] + across[3][i] * sum[3];
+  }
+  return gain;
+}
+
+FF_INLINE VecInt within(VecInt start, std::int64_t first, std::int64_t end) {
+  return (start + 3 >= static_cast<std::int32_t>(first)) & (start < static_cast<std::int32_t>(end));
 }
 
 inline void place_pixels(const Frame& frame, std::int64_t row, Segment& s) {
+  const std::int32_t columns = static_cast<std::int32_t>(frame.width + 2 * kShadeBorder);
   const float width = static_cast<float>(frame.width), height = static_cast<float>(frame.height);
-  for (std::int32_t i = 0; i < s.count; i += kLanes) {
-    VecFloat dx, dy, gain, t, w[4];
-    load_records(s.at + 4 * i, dx, dy, gain);
-    const VecFloat x = as_real<VecFloat>(load(s.column + i)) + 0.5f + dx;
-    store(s.tap_column + i, tap_start(x, width, t));
-    cubic_weights(t, w);
-    for (int k = 0; k < 4; ++k) store(s.across[k] + i, w[k]);
-    store(s.tap_row + i, tap_start<VecFloat>(static_cast<float>(row) + 0.5f + dy, height, t));
-    cubic_weights(t, w);
-    for (int k = 0; k < 2; ++k) store(s.down[k] + i, weight_pair(w[2 * k], w[2 * k + 1]));
-    store(s.log_gain + i, gain);
-    store(s.moved + i, VecInt((absolute(dx) > kHairPx) | (absolute(dy) > kHairPx)));
-  }
-}
-
-// ---- folds
-
-inline void add_folds(const Frame& frame, Segment& s) {
-  const std::int64_t *box = frame.fold_box, stride = box[3] - box[1] + 2 * kFoldMargin;
-  for (std::int32_t i = 0; i < s.count; ++i) {
-    const std::int64_t r = s.tap_row[i], c = s.tap_column[i];
-    if (s.layer[i] != kSkin || r + 3 < box[0] || r >= box[2] || c + 3 < box[1] || c >= box[3]) continue;
-    const float* tap = frame.fold + (r - box[0] + kFoldMargin) * stride + (c - box[1] + kFoldMargin);
-    Four sum = {};
-    for (int k = 0; k < 4; ++k) sum += weight_of(s.down[k / 2][i], k % 2) * load<4>(tap + k * stride);
-    s.log_gain[i] +=
-        s.across[0][i] * sum[0] + s.across[1][i] * sum[1] + s.across[2][i] * sum[2] + s.across[3][i] * sum[3];
-  }
-}
-
-inline void apply_gain(const Frame& frame, Segment& s) {
-  for (std::int32_t i = 0; i < s.count; i += kLanes) {
-    const VecInt layer = load(s.layer + i);
-    const VecInt skin = layer == kSkin;
-    const VecFloat log_gain = skin ? load(s.log_gain + i) : VecFloat{};
+  const std::int64_t* box = frame.fold_box;
+  const bool folds = box[0] < box[2], drawn = frame.draws && s.layers != 0;
+  const std::int32_t count = s.count;
+  for (std::int32_t i = 0; i < count; i += kLanes) {
+    VecFloat dx, dy, log_gain, t, across[4], down[4];
+    load_records(s.at + 4 * i, dx, dy, log_gain);
+    const VecInt layer = load(s.layer + i), skin = layer == kSkin;
+    const VecInt column = tap_start<VecFloat>(as_real<VecFloat>(load(s.column + i)) + 0.5f + dx, width, t);
+    cubic_weights(t, across);
+    const VecInt line = tap_start<VecFloat>(static_cast<float>(row) + 0.5f + dy, height, t);
+    cubic_weights(t, down);
+    if (folds) {
+      const std::uint32_t near = lane_bits(skin & within(line, box[0], box[2]) & within(column, box[1], box[3]));
+      if (near != 0) log_gain += folds_at(frame, near, line, column, across, down);
+    }
+    log_gain = skin ? log_gain : VecFloat{};
     const VecFloat gain = exponential(log_gain) * (1.0f / kWeightOne);
-    for (int k = 0; k < 4; ++k) store(s.across[k] + i, load(s.across[k] + i) * gain);
-    VecInt moved = load(s.moved + i) | (absolute(log_gain) > kGainLeast);
-    for (std::int32_t which = kLeftEye; which <= kPainted; ++which)
-      if (frame.share[which - 1] > 0.0f) moved |= layer == which;
+    VecInt moved = (absolute(dx) > kHairPx) | (absolute(dy) > kHairPx) | (absolute(log_gain) > kGainLeast);
+    if (drawn)
+      for (std::int32_t which = kLeftEye; which <= kPainted; ++which)
+        if (frame.share_of[which] > 0.0f) moved |= layer == which;
+    store(s.tap + i, line * columns + column);
+    for (int k = 0; k < 4; ++k) store(s.across[k] + i, across[k] * gain);
+    for (int k = 0; k < 2; ++k) store(s.down[k] + i, weight_pair(down[2 * k], down[2 * k + 1]));
     store(s.moved + i, moved);
   }
 }
@@ -200,20 +222,25 @@ FF_INLINE void weigh_rows(const std::uint8_t* tap, std::int64_t stride, const st
   for (int column = 0; column < 4; ++column) out[column] = reinterpret_cast<Four>(_mm_cvtepi32_ps(sum[column]));
 }
 #else
+FF_INLINE float weight_of(std::int32_t pair, int which) {
+  const std::int32_t shifted =
+      which == 0 ? static_cast<std::int32_t>(static_cast<std::uint32_t>(pair) << 16) : pair;
+  return static_cast<float>(shifted >> 16);
+}
 FF_INLINE void weigh_rows(const std::uint8_t* tap, std::int64_t stride, const std::int32_t (&pair)[2], Four (&out)[4]) {
   for (int column = 0; column < 4; ++column) {
     out[column] = Four{};
     for (int k = 0; k < 4; ++k) {
       const std::uint8_t* pixel = tap + k * stride + 4 * column;
       const Four channels = {float(pixel[0]), float(pixel[1]), float(pixel[2]), float(pixel[3])};
-      out[column] += (weight_of(pair[k / 2], k % 2) * kWeightOne) * channels;
+      out[column] += weight_of(pair[k / 2], k % 2) * channels;
     }
   }
 }
 #endif
 
 FF_INLINE Four sample(const std::uint8_t* image, std::int64_t stride, const Segment& s, std::int32_t i) {
-  const std::uint8_t* tap = image + s.tap_row[i] * stride + 4 * static_cast<std::int64_t>(s.tap_column[i]);
+  const std::uint8_t* tap = image + 4 * static_cast<std::int64_t>(s.tap[i]);
   const std::int32_t pair[2] = {s.down[0][i], s.down[1][i]};
   Four column[4];
   weigh_rows(tap, stride, pair, column);
@@ -240,14 +267,17 @@ FF_INLINE Four beneath(const Frame& frame, std::int64_t row, std::int64_t stride
 
 inline void colour_pixels(const Frame& frame, std::int64_t row, const Segment& s) {
   const std::int64_t stride = 4 * frame.op->photo.shape[1];
+  const std::uint8_t* photo = frame.op->photo.data;
   float* source = frame.source + row * frame.width * 3;
   std::uint8_t* mask = frame.mask + row * frame.width;
-  for (std::int32_t i = 0; i < s.count; ++i) {
+  const std::int32_t count = s.count;
+  const float* share = frame.share_of;
+  const bool drawn = s.layers != 0 && frame.draws;
+  for (std::int32_t i = 0; i < count; ++i) {
     if (s.moved[i] == 0) continue;
-    Four colour = sample(frame.op->photo.data, stride, s, i);
-    const std::int32_t layer = s.layer[i];
-    if (layer != kSkin && frame.share[layer - 1] > 0.0f)
-      colour += frame.share[layer - 1] * (beneath(frame, row, stride, s, i) - colour);
+    Four colour = sample(photo, stride, s, i);
+    if (drawn && share[s.layer[i]] > 0.0f)
+      colour += share[s.layer[i]] * (beneath(frame, row, stride, s, i) - colour);
     const std::int64_t x = s.column[i];
     store_three(source + 3 * x, colour);
     mask[x] = 1;
@@ -267,23 +297,12 @@ inline void shade_row(const Frame& frame, std::int64_t row) {
   copy_photo(frame, row);
   frame.drawn_first[row] = static_cast<std::int32_t>(frame.width);
   frame.drawn_end[row] = 0;
-  const std::int32_t* id = frame.id + row * frame.width;
-  std::int64_t fold_first, fold_end;
-  fold_columns(frame, row, fold_first, fold_end);
-  const bool folds = frame.fold_box[0] < frame.fold_box[2];
   Segment s;
   for (std::int64_t begin = 0; begin < frame.width; begin += kSegment) {
-    const std::int64_t end = begin + kSegment < frame.width ? begin + kSegment : frame.width;
-    const std::int64_t first = between(fold_first, begin, end), last = between(fold_end, first, end);
-    s.count = 0;
-    list_pixels(frame, id, begin, first, kChanges, s);
-    list_pixels(frame, id, first, last, kChanges | kOnSkin, s);
-    list_pixels(frame, id, last, end, kChanges, s);
+    list_segment(frame, row, begin, begin + kSegment < frame.width ? begin + kSegment : frame.width, s);
     if (s.count == 0) continue;
     interpolate_pixels(frame, row, s);
     place_pixels(frame, row, s);
-    if (folds) add_folds(frame, s);
-    apply_gain(frame, s);
     colour_pixels(frame, row, s);
     if (frame.draws && s.layers != 0) note_drawn(frame, row, s);
   }

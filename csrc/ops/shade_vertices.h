@@ -40,11 +40,13 @@ struct Frame {
   float* normal;              // (T, 4) of faces, as long as twice their area
   float* rim;                 // (6, R) upper x, y, z, lower x, y, z
   std::uint8_t* state;        // (F + 1,)
+  std::uint8_t* fold_block;   // not 0 where pixels that begin to read in this block meet a fold
   float* fold;                // the folds of this frame, kFoldMargin around their box
   std::int32_t* drawn_first;  // (H,) first column where something drawn anew shows, or W
   std::int32_t* drawn_end;    // (H,) column behind the last, or 0
   float* soft;                // (H, W, 3) where edges are softened
   std::int64_t vertices, triangles, height, width;
+  std::int64_t blocks_across;
   std::int64_t fold_box[4];  // rows and columns of the bordered image; empty where no fold is
 };
 
@@ -112,11 +114,13 @@ FF_INLINE Four cross(Four a, Four b) {
 
 inline void face_normals(const Frame& frame, std::int64_t begin, std::int64_t end) {
   const std::int32_t* corner = frame.op->faces.data;
+  const float* place = frame.place;
+  float* normal = frame.normal;
   for (std::int64_t t = begin; t < end; ++t) {
-    const Four a = load<4>(frame.place + 4 * static_cast<std::int64_t>(corner[3 * t]));
-    const Four b = load<4>(frame.place + 4 * static_cast<std::int64_t>(corner[3 * t + 1]));
-    const Four c = load<4>(frame.place + 4 * static_cast<std::int64_t>(corner[3 * t + 2]));
-    store<4>(frame.normal + 4 * t, cross(b - a, c - a));
+    const Four a = load<4>(place + 4 * static_cast<std::int64_t>(corner[3 * t]));
+    const Four b = load<4>(place + 4 * static_cast<std::int64_t>(corner[3 * t + 1]));
+    const Four c = load<4>(place + 4 * static_cast<std::int64_t>(corner[3 * t + 2]));
+    store<4>(normal + 4 * t, cross(b - a, c - a));
   }
 }
 
@@ -129,11 +133,12 @@ FF_INLINE VecFloat root(VecFloat x) {
 // Irradiance at kLanes vertices of a list from the one at `at`.
 FF_INLINE VecFloat irradiance_at(const Frame& frame, const std::int32_t* start, const std::int32_t* fans,
                                  std::int64_t at) {
+  const float* normal = frame.normal;
   float sums[3 * kLanes + 1];
   for (int i = 0; i < kLanes; ++i) {
     Four sum = {};
     for (std::int32_t j = start[at + i]; j < start[at + i + 1]; ++j)
-      sum += load<4>(frame.normal + 4 * static_cast<std::int64_t>(fans[j]));
+      sum += load<4>(normal + 4 * static_cast<std::int64_t>(fans[j]));
     store<4>(sums + 3 * i, sum);
   }
   VecFloat n[3];
@@ -160,6 +165,8 @@ inline void light_vertices(const Frame& frame, std::int64_t begin, std::int64_t 
 
 // ---- the mouth
 
+constexpr std::int64_t kRimRoom = 16;  // floats that may be read from any start in the table of the rims
+
 inline void gather_rim(const Frame& frame) {
   const View<const std::int32_t>& rim = frame.op->lip_rim;
   for (std::int64_t row = 0; row < 2; ++row)
@@ -167,6 +174,19 @@ inline void gather_rim(const Frame& frame) {
       for (std::int64_t c = 0; c < 3; ++c)
         frame.rim[(row * 3 + c) * rim.shape[1] + r] =
             frame.positions[3 * static_cast<std::int64_t>(rim.data[row * rim.shape[1] + r]) + c];
+}
+
+// table[index]; kRimRoom floats are there to read.
+FF_INLINE VecFloat looked_up(const float* table, std::int64_t count, VecInt index) {
+#if defined(__AVX512F__)
+  if (count <= kLanes)
+    return reinterpret_cast<VecFloat>(_mm512_maskz_permutexvar_ps(0xffff, reinterpret_cast<__m512i>(index),
+                                                                  reinterpret_cast<__m512>(load(table))));
+#endif
+  static_cast<void>(count);
+  VecFloat found;
+  for (int i = 0; i < kLanes; ++i) found[i] = table[index[i]];
+  return found;
 }
 
 FF_INLINE Opening<VecFloat> opening_at(const Frame& frame, VecFloat x, VecFloat y, VecFloat z) {
@@ -190,12 +210,8 @@ FF_INLINE Opening<VecFloat> opening_at(const Frame& frame, VecFloat x, VecFloat 
   for (int row = 0; row < 2; ++row)
     for (int c = 0; c < 3; ++c) {
       const float* points = frame.rim + (row * 3 + c) * count;
-      VecFloat from, to;
-      for (int i = 0; i < kLanes; ++i) {
-        from[i] = points[index[i]];
-        to[i] = points[index[i] + 1];
-      }
-      rim[row][c] = from + w * (to - from);
+      const VecFloat from = looked_up(points, count, index);
+      rim[row][c] = from + w * (looked_up(points, count, index + 1) - from);
     }
   o.top_x = rim[0][0];
   o.top_y = rim[0][1];
@@ -235,10 +251,12 @@ inline void mark_triangles(const Frame& frame, std::int64_t begin, std::int64_t 
   for (int layer = 0; layer < 4; ++layer)
     always[layer] = static_cast<std::uint8_t>(layer << kLayerShift | (layer == kSkin ? kOnSkin : 0) |
                                               (layer != kSkin && frame.share[layer - 1] > 0.0f ? kChanges : 0));
+  const std::int32_t *corner = op.triangles.data, *changes = frame.changes;
+  const std::uint8_t* layer = op.layer.data;
+  std::uint8_t* state = frame.state + 1;
   for (std::int64_t t = begin; t < end; ++t) {
-    const std::int32_t* corner = op.triangles.data + 3 * t;
-    const std::int32_t changes = frame.changes[corner[0]] | frame.changes[corner[1]] | frame.changes[corner[2]];
-    frame.state[t + 1] = static_cast<std::uint8_t>(always[op.layer.data[t] & 3] | (changes & kChanges));
+    const std::int32_t any = changes[corner[3 * t]] | changes[corner[3 * t + 1]] | changes[corner[3 * t + 2]];
+    state[t] = static_cast<std::uint8_t>(always[layer[t] & 3] | (any & kChanges));
   }
 }
 

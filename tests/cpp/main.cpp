@@ -259,6 +259,9 @@ void test_shade(Isa isa) {
       for (const std::int64_t edge : {top, left, integer(top, rows), integer(left, columns)})
         box.push_back(static_cast<std::int32_t>(edge));
     }
+    const std::int64_t block_rows = (rows + kShadeFoldBlock - 1) / kShadeFoldBlock;
+    const std::int64_t block_columns = (columns + kShadeFoldBlock - 1) / kShadeFoldBlock;
+    const std::vector<std::uint8_t> block = random_bytes(folds * block_rows * block_columns, 2);
     const std::size_t count = static_cast<std::size_t>(pixels);
     std::vector<float> source(3 * count), again(3 * count);
     std::vector<std::uint8_t> mask(count, 7), mask_again(count, 7);
@@ -289,6 +292,7 @@ void test_shade(Isa isa) {
     op.eyes = view_of(eyes.data(), rows, columns, 4);
     op.folds = view_of(fold.data(), folds, rows, columns);
     op.fold_box = view_of<const std::int32_t>(box.data(), folds, 4);
+    op.fold_block = view_of(block.data(), folds, block_rows, block_columns);
     op.source = view_of(source.data(), frames, height, width, 3);
     op.mask = view_of(mask.data(), frames, height, width);
     op.lit_faces = static_cast<int>(faces);
