@@ -36,11 +36,13 @@ class FaceRenderer:
     """Renders one rig. One call at a time; ``render`` takes turns by a lock."""
 
     def __init__(self, rig: Rig, photo: Image, own: Float32, names: tuple[str, ...], threads: int) -> None:
-        self._rig, self._photo, self._threads, self._names = rig, photo, threads, names
+        self._photo, self._threads, self._names = photo, threads, names
         self._own = np.sign(own) * np.maximum(np.abs(own) - _OWN_NOISE, 0)
+        # Not the rig itself is kept: its images would lie in memory twice.
+        self._neutral, self._camera, self._slices = rig.neutral, rig.camera[None], rig.window.slices
         self._basis = ops.pack_basis(rig.basis, dtype=np.float16, drop_below_mm=0.005)
         self._shading = ops.prepare_shading(rig.shading)
-        self._window = np.ascontiguousarray(photo[rig.window.slices])
+        self._window = np.ascontiguousarray(photo[self._slices])
         self._whole = self._window.shape == photo.shape
         height, width = self._window.shape[:2]
         self.group = min(max(_GROUP_PIXELS // (height * width), 1), _GROUP)
@@ -49,7 +51,8 @@ class FaceRenderer:
         self._lock = threading.Lock()
         self._eye_rows = [np.concatenate([lids, balls]) for lids, balls in rig.eye_rows]
         self._eye_rest = [rig.shading.rest_px[rows] for rows in self._eye_rows]
-        upper, lower = (rig.shading.rest_px[rim] for rim in rig.shading.lip_rim)
+        self._lip_rim, self._hair_px = rig.shading.lip_rim, rig.hair_px
+        upper, lower = (rig.shading.rest_px[rim] for rim in self._lip_rim)
         self._lip_gap = np.linalg.norm(upper - lower, axis=1)
 
     def deltas(self, coefficients: Float32) -> Float32:
@@ -75,7 +78,7 @@ class FaceRenderer:
         masks = np.zeros((len(coefficients), *self._photo.shape[:2]), np.uint8)
         with self._lock:
             for row, mask in zip(coefficients, masks, strict=True):
-                mask[self._rig.window.slices] = self._shade(row[None]).mask[0]
+                mask[self._slices] = self._shade(row[None]).mask[0]
         return masks
 
     def _render_group(self, coefficients: Float32, out: Image) -> None:
@@ -91,21 +94,21 @@ class FaceRenderer:
         )
         if not self._whole:
             out[:] = self._photo
-            rows, columns = self._rig.window.slices
+            rows, columns = self._slices
             out[:, rows, columns] = image
 
     def _shade(self, coefficients: Float32) -> _Buffers:
         frames = len(coefficients)
         if frames > self._buffers.frames:
-            self._buffers = _Buffers(frames, len(self._rig.neutral), *self._window.shape[:2])
+            self._buffers = _Buffers(frames, len(self._neutral), *self._window.shape[:2])
         b = self._buffers.first(frames)
         shared: dict[str, Any] = {"threads": self._threads, "workspace": self._workspace}
         deltas = self.deltas(coefficients)
         positions = b.positions, b.screen
-        ops.deform(self._rig.neutral, self._basis, deltas, self._rig.camera[None], out=positions, **shared)
+        ops.deform(self._neutral, self._basis, deltas, self._camera, out=positions, **shared)
         height, width = self._window.shape[:2]
         found = b.triangle_id, b.bary
-        ops.rasterize(b.screen, self._rig.shading.triangles, height, width, out=(*found, None), **shared)
+        ops.rasterize(b.screen, self._shading.triangles, height, width, out=(*found, None), **shared)
         shifts, folds = shift_weights(deltas, self._names), fold_weights(deltas, self._names)
         controls = np.concatenate([shifts, self._mixes(b.screen), folds], axis=1, dtype=np.float32)
         ops.shade(*positions, *found, controls, self._shading, out=(b.source, b.mask), **shared)
@@ -121,9 +124,9 @@ class FaceRenderer:
             np.abs(screen[:, row, :2] - rest).max(axis=(1, 2), initial=0.0)
             for row, rest in zip(self._eye_rows, self._eye_rest, strict=True)
         ]
-        upper, lower = (screen[:, rim, :2] for rim in self._rig.shading.lip_rim)
+        upper, lower = (screen[:, rim, :2] for rim in self._lip_rim)
         parted.append((np.linalg.norm(upper - lower, axis=2) - self._lip_gap).max(axis=1))
-        t = np.clip((np.stack(parted, axis=1) - _ROUNDING_PX) / self._rig.hair_px, 0, 1)
+        t = np.clip((np.stack(parted, axis=1) - _ROUNDING_PX) / self._hair_px, 0, 1)
         return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
