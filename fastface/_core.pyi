@@ -1,6 +1,5 @@
 from typing import Any
 
-
 class Workspace:
     def __init__(self) -> None: ...
     @property
