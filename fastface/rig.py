@@ -35,6 +35,8 @@ _RELIEF: Final = 0.75  # of the irradiance change: what it says of fine relief i
 _HAIR: Final = 0.012  # outer-eye distances
 _FACING_RIM: Final = 0.3  # the same for skin that counts as the visible edge of the face
 _IVORY: Final = 0.7  # linear albedo of teeth in a head model
+_MOIST: Final = 0.75  # gums and tongue shine less than dry albedo says, and
+_PALE: Final = 0.35  # are that much closer to grey in photographs
 _WALL: Final = np.array([0.16, 0.06, 0.055], np.float32)  # least linear albedo of the mouth's walls
 _LIP_RIMS: Final = (
     (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308),
@@ -378,6 +380,11 @@ def _paint(model: HeadModel, mesh: _Mesh, white: Float32, lip_linear: Float32) -
     linear = linear_of(albedo)
     lining = np.unique(mesh.triangles[mesh.materials == MATERIALS.index("mouth_interior")])
     linear[lining] = np.maximum(linear[lining], _WALL)
+    soft = np.unique(
+        mesh.triangles[np.isin(mesh.materials, [MATERIALS.index(m) for m in ("gums", "tongue")])]
+    )
+    grey = linear[soft] @ LUMINANCE
+    linear[soft] = _MOIST * (linear[soft] + _PALE * (grey[:, None] - linear[soft]))
     colour = linear / _IVORY * white
     red = linear[lining, 0]
     share = np.clip((red - 0.10) / (0.35 - 0.10), 0, 1)[:, None]
