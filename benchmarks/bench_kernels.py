@@ -1,9 +1,10 @@
-"""How long deform, rasterize and blend take beside what can be installed in their place.
+"""How long deform, rasterize, shade and blend take beside what can be installed in their place.
 
     python -m benchmarks.bench_kernels [--seconds 1] [--json] [--only blend]
 
-Settings: 4.9k vertices and 52 modes (the default head) and 10k and 100, at 256 and 512 pixels, 21k and 85k of
-them covered. Prints a table per question and writes benchmarks/results/YYYY-MM-DD-kernels.json.
+Settings: 4.9k vertices and 52 modes and 10k and 100, at 256 and 512 pixels, 21k and 85k of them covered; and,
+where the photos are, a real portrait's full smile at both sizes (`shade` and `face`). Prints a table per
+question and writes benchmarks/results/YYYY-MM-DD-kernels.json.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks import harness, kernel_peers
+from benchmarks import harness, kernel_peers, real_face
 from benchmarks.harness import Row
 from fastface import ops
 
@@ -214,6 +215,7 @@ QUESTIONS = {
     "blend": blend_rows,
     "frame": frame_rows,
 }
+FACE_QUESTIONS = {"shade": real_face.shade_rows, "face": real_face.frame_rows}
 
 
 def main() -> None:
@@ -221,17 +223,23 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=1.0, help="for each contender")
-    parser.add_argument("--only", choices=sorted(QUESTIONS), action="append")
+    parser.add_argument("--only", choices=sorted({*QUESTIONS, *FACE_QUESTIONS}), action="append")
     parser.add_argument("--json", action="store_true", help="print the path of the written file only")
     arguments = parser.parse_args()
     console = Console(quiet=arguments.json, width=110)
     rows: list[Row] = []
+    asked = arguments.only or [*QUESTIONS, *FACE_QUESTIONS]
     for side, modes, size in ((70, 52, 256), (100, 100, 256), (100, 100, 512)):
         scene = make_scene(side, modes, size)
-        for name in arguments.only or QUESTIONS:
+        for name in (name for name in asked if name in QUESTIONS):
             if name == "blend" and side == 70:
                 continue
             rows += QUESTIONS[name](scene, arguments.seconds)
+    for size in (256, 512):
+        face = real_face.real_face(size) if any(name in FACE_QUESTIONS for name in asked) else None
+        for name in (name for name in asked if name in FACE_QUESTIONS and face is not None):
+            assert face is not None
+            rows += FACE_QUESTIONS[name](face, arguments.seconds)
     harness.report(rows, OURS, console)
     print(harness.save(rows, "kernels"))
 

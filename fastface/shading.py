@@ -58,8 +58,10 @@ def prepare_shading(shading: Shading) -> PreparedShading:
     lit = (s.relief != 0) & _corners(s.triangles[s.layer == SKIN], vertices)
     painted = _corners(s.triangles[s.layer == PAINTED], vertices)
     fan_vertex = np.repeat(np.arange(vertices), np.diff(s.fan_start))
-    of_lit = np.unique(s.fans[lit[fan_vertex]])
-    of_painted = np.setdiff1d(s.fans[painted[fan_vertex]], of_lit)
+    needed = np.zeros((2, len(s.triangles)), bool)
+    needed[0, s.fans[lit[fan_vertex]]] = True
+    needed[1, s.fans[painted[fan_vertex]]] = True
+    of_lit, of_painted = np.flatnonzero(needed[0]), np.flatnonzero(needed[1] & ~needed[0])
     chosen = np.concatenate([of_lit, of_painted])
     place = np.zeros(len(s.triangles), np.int32)
     place[chosen] = np.arange(len(chosen), dtype=np.int32)
@@ -68,7 +70,7 @@ def prepare_shading(shading: Shading) -> PreparedShading:
     rest = np.maximum(harmonics(s.rest_normal[lit_list]) @ s.light, LIT_LEAST)
     folds = _bordered(s.folds, first_axis=1)
     return PreparedShading(
-        triangles=s.triangles,
+        triangles=s.triangles.copy(),  # its indices stay as they were checked
         layer=s.layer,
         rest_px=s.rest_px,
         shift_px=s.shift_px,
@@ -82,7 +84,7 @@ def prepare_shading(shading: Shading) -> PreparedShading:
         painted_fan_start=painted_start,
         painted_fans=painted_fans,
         paint_linear=np.ascontiguousarray(s.paint_linear[painted_list]),
-        lip_rim=s.lip_rim,
+        lip_rim=s.lip_rim.copy(),
         light=s.light,
         photo_rgb=np.ascontiguousarray(s.photo[:, :, :3]),
         photo=_bordered(s.photo),

@@ -18,7 +18,10 @@ using namespace shading;
 
 constexpr std::int64_t kVerticesPerTask = 1024;
 constexpr std::int64_t kFacesPerTask = 2048;
+constexpr std::int64_t kFacesPerRow = 64;  // a row of the folds is as much work
 constexpr std::int64_t kRowsPerTask = 8;
+constexpr std::int64_t kSoftRowsPerTask = 128;  // few pixels of a row: more threads only for large images
+static_assert(kFacesPerTask % kFacesPerRow == 0, "whole rows");
 
 struct Plan {
   std::int64_t frames, slots, slot_bytes;
@@ -102,40 +105,57 @@ Frame frame_at(const Shade& op, const Plan& plan, std::int64_t index, std::int64
   return frame;
 }
 
+std::int64_t pieces(std::int64_t count, std::int64_t size) { return (count + size - 1) / size; }
+
 template <class Body>
-void in_pieces(std::int64_t count, std::int64_t piece, int threads, Body&& body) {
-  parallel_for((count + piece - 1) / piece, threads, [&](std::int64_t task) {
-    const std::int64_t end = (task + 1) * piece;
-    body(task * piece, end < count ? end : count);
+FF_INLINE void do_piece(std::int64_t piece, std::int64_t count, std::int64_t size, Body&& body) {
+  const std::int64_t end = (piece + 1) * size;
+  body(piece * size, end < count ? end : count);
+}
+
+// [0, count) in pieces of `size`.
+template <class Body>
+void in_pieces(std::int64_t count, std::int64_t size, int threads, Body&& body) {
+  parallel_for(pieces(count, size), threads, [&](std::int64_t piece) { do_piece(piece, count, size, body); });
+}
+
+// Two such jobs at once: threads meet half as often.
+template <class First, class Second>
+void in_pieces(std::int64_t first_count, std::int64_t second_count, std::int64_t size, int threads, First&& first,
+               Second&& second) {
+  const std::int64_t split = pieces(first_count, size);
+  parallel_for(split + pieces(second_count, size), threads, [&](std::int64_t piece) {
+    if (piece < split) {
+      do_piece(piece, first_count, size, first);
+    } else {
+      do_piece(piece - split, second_count, size, second);
+    }
   });
 }
 
-void shade_frame(const Frame& frame, int threads) {
+void shade_vertices(const Frame& frame, int threads) {
   const Shade& op = *frame.op;
   in_pieces(frame.vertices, kVerticesPerTask, threads,
             [&](std::int64_t begin, std::int64_t end) { move_vertices(frame, begin, end); });
-  const std::int64_t faces = frame.paint ? op.faces.shape[0] : op.lit_faces;
-  in_pieces(faces, kFacesPerTask, threads,
+  if (frame.paint) gather_rim(frame);
+  in_pieces(frame.paint ? op.faces.shape[0] : op.lit_faces, kFacesPerTask, threads,
             [&](std::int64_t begin, std::int64_t end) { face_normals(frame, begin, end); });
-  in_pieces(op.lit.shape[0], kVerticesPerTask, threads,
-            [&](std::int64_t begin, std::int64_t end) { light_vertices(frame, begin, end); });
-  if (frame.paint) {
-    gather_rim(frame);
-    in_pieces(op.painted.shape[0], kVerticesPerTask, threads,
-              [&](std::int64_t begin, std::int64_t end) { paint_vertices(frame, begin, end); });
-  }
+  in_pieces(
+      op.lit.shape[0], frame.paint ? op.painted.shape[0] : 0, kVerticesPerTask, threads,
+      [&](std::int64_t begin, std::int64_t end) { light_vertices(frame, begin, end); },
+      [&](std::int64_t begin, std::int64_t end) { paint_vertices(frame, begin, end); });
   frame.state[0] = 0;
-  in_pieces(frame.triangles, kFacesPerTask, threads,
-            [&](std::int64_t begin, std::int64_t end) { mark_triangles(frame, begin, end); });
-  if (frame.fold_box[0] < frame.fold_box[2])
-    in_pieces(frame.fold_box[2] - frame.fold_box[0] + 2 * kFoldMargin, kRowsPerTask, threads,
-              [&](std::int64_t begin, std::int64_t end) {
-                for (std::int64_t row = begin; row < end; ++row) mix_folds(frame, row);
-              });
-  in_pieces(frame.height, kRowsPerTask, threads, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) shade_row(frame, row);
-  });
-  if (!frame.draws) return;
+  const bool folds = frame.fold_box[0] < frame.fold_box[2];
+  const std::int64_t fold_rows = folds ? frame.fold_box[2] - frame.fold_box[0] + 2 * kFoldMargin : 0;
+  in_pieces(
+      frame.triangles, fold_rows * kFacesPerRow, kFacesPerTask, threads,
+      [&](std::int64_t begin, std::int64_t end) { mark_triangles(frame, begin, end); },
+      [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t row = begin / kFacesPerRow; row < end / kFacesPerRow; ++row) mix_folds(frame, row);
+      });
+}
+
+void soften_edges(const Frame& frame, int threads) {
   std::int64_t top = 0, bottom = frame.height;
   while (top < bottom && frame.drawn_end[top] == 0) ++top;
   while (bottom > top && frame.drawn_end[bottom - 1] == 0) --bottom;
@@ -143,9 +163,17 @@ void shade_frame(const Frame& frame, int threads) {
   top -= top > 0 ? 1 : 0;
   bottom += bottom < frame.height ? 1 : 0;
   for (const auto step : {soften, put_softened})
-    in_pieces(bottom - top, kRowsPerTask, threads, [&](std::int64_t begin, std::int64_t end) {
+    in_pieces(bottom - top, kSoftRowsPerTask, threads, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t row = top + begin; row < top + end; ++row) step(frame, row);
     });
+}
+
+void shade_frame(const Frame& frame, int threads) {
+  shade_vertices(frame, threads);
+  in_pieces(frame.height, kRowsPerTask, threads, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) shade_row(frame, row);
+  });
+  if (frame.draws) soften_edges(frame, threads);
 }
 
 bool shapes_agree(const Shade& op) {
