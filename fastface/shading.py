@@ -42,8 +42,8 @@ class PreparedShading:
     lip_rim: Int32  # (2, R)
     light: Float32  # (9,)
     photo_rgb: Image  # (H, W, 3)
-    photo: Image  # (H + 4, W + 4, 4)
-    eyes: Image  # (H + 4, W + 4, 4)
+    photo: Image  # (H + 3, W + 4, 8)
+    eyes: Image  # (H + 3, W + 4, 8)
     folds: Float32  # (D, H + 4, W + 4)
     fold_box: Int32  # (D, 4)
     fold_block: NDArray[np.uint8]  # (D, ⌈(H + 4) / 8⌉, ⌈(W + 4) / 8⌉)
@@ -87,8 +87,8 @@ def prepare_shading(shading: Shading) -> PreparedShading:
         lip_rim=s.lip_rim.copy(),
         light=s.light,
         photo_rgb=np.ascontiguousarray(s.photo[:, :, :3]),
-        photo=_bordered(s.photo),
-        eyes=_bordered(s.eyes),
+        photo=_row_pairs(_bordered(s.photo)),
+        eyes=_row_pairs(_bordered(s.eyes)),
         folds=folds,
         fold_box=(boxes := _boxes(folds)),
         fold_block=_blocks(folds, boxes),
@@ -122,6 +122,12 @@ def _bordered(images: NDArray[Any], first_axis: int = 0) -> NDArray[Any]:
     width = [(0, 0)] * images.ndim
     width[first_axis] = width[first_axis + 1] = (SHADE_BORDER, SHADE_BORDER)
     return np.ascontiguousarray(np.pad(images, width, mode="edge"))
+
+
+def _row_pairs(image: Image) -> Image:
+    """(H, W, 4) → (H - 1, W, 8): each byte and the one below it side by side."""
+    pairs = np.stack([image[:-1], image[1:]], axis=-1)
+    return pairs.reshape(*pairs.shape[:2], 8)
 
 
 def _boxes(folds: Float32) -> Int32:

@@ -181,7 +181,7 @@ bool shapes_agree(const Shade& op) {
   const std::int64_t columns = op.triangle_id.shape[2] + 2 * kShadeBorder;
   const auto blocks = [](std::int64_t size) { return (size + kShadeFoldBlock - 1) / kShadeFoldBlock; };
   if (op.fold_block.shape[1] != blocks(rows) || op.fold_block.shape[2] != blocks(columns)) return false;
-  return op.photo.shape[0] == rows && op.photo.shape[1] == columns && op.lit.shape[0] % kShadeBlock == 0 &&
+  return op.photo.shape[0] == rows - 1 && (op.folds.shape[0] == 0 || op.folds.shape[1] == rows) && op.photo.shape[1] == columns && op.lit.shape[0] % kShadeBlock == 0 &&
          op.painted.shape[0] % kShadeBlock == 0 && op.lit_fan_start.shape[0] == op.lit.shape[0] + 1 &&
          op.painted_fan_start.shape[0] == op.painted.shape[0] + 1 && op.lip_rim.shape[1] >= 2 && op.lit_faces >= 0 &&
          op.lit_faces <= op.faces.shape[0] && op.controls.shape[1] == op.shift_px.shape[0] + 3 + op.folds.shape[0];

@@ -6,7 +6,8 @@
 // from elsewhere than itself; everywhere else the source is the photo, bit for bit. reference.py defines every term.
 //
 // What belongs to the face and not to the frame is put in order beforehand (prepare_shading in fastface/shading.py): the
-// photo and the bare eyes repeated two pixels beyond their borders, and the lists of what must be computed:
+// photo and the bare eyes repeated two pixels beyond their borders, each byte beside the one below it, and the lists of
+// what must be computed:
 //   lit      vertices of skin with relief, by number of triangles around them, and those fans into `faces`
 //   painted  vertices of the mouth, likewise
 //   faces    triangles of either; the first `lit_faces` of them are all that `lit` needs.
@@ -52,9 +53,9 @@ struct Shade {
   View<const std::int32_t> lip_rim;
   View<const float> light;
   View<const std::uint8_t> photo_rgb;
-  View<const std::uint8_t> photo;  // with its borders repeated
+  View<const std::uint8_t> photo;  // with its borders repeated, rows in pairs: rows 0 and 1, 1 and 2, 2 and 3, ...
   View<const std::uint8_t> eyes;   // likewise
-  View<const float> folds;         // likewise
+  View<const float> folds;         // with its borders repeated
   View<const std::int32_t> fold_box;  // first row, first column, end row, end column of what is not 0 in each fold
   View<const std::uint8_t> fold_block;  // by blocks of the bordered image: not 0 where 4 × 4 pixels from one in it are
   View<float> source;
@@ -87,9 +88,9 @@ struct Shade {
     visit.input("lip_rim", lip_rim, "2 R");
     visit.input("light", light, "9");
     visit.input("photo_rgb", photo_rgb, "H W 3");
-    visit.input("photo", photo, "I J 4");
-    visit.input("eyes", eyes, "I J 4");
-    visit.input("folds", folds, "D I J");
+    visit.input("photo", photo, "I J 8");
+    visit.input("eyes", eyes, "I J 8");
+    visit.input("folds", folds, "D G J");
     visit.input("fold_box", fold_box, "D 4");
     visit.input("fold_block", fold_block, "D M N");
     visit.output("source", source, "B H W 3");

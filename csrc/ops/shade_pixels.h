@@ -186,61 +186,55 @@ inline void place_pixels(const Frame& frame, std::int64_t row, Segment& s) {
 
 // ---- colour
 
-// Four rows of four pixels of four channels, each row by its weight: a vector of channels for every column. Two rows
-// at a time, a multiplication and the addition of both in one instruction.
-#if defined(__AVX2__)
+// Four rows of four pixels of four channels, each row by its weight: a vector of channels for every column. Bytes lie
+// beside those of the row below, so that one instruction multiplies both and adds them.
 FF_INLINE void weigh_rows(const std::uint8_t* tap, std::int64_t stride, const std::int32_t (&pair)[2], Four (&out)[4]) {
-  const auto row = [&](int k) {
-    return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(tap + k * stride)));
+#if defined(__AVX512F__)
+  const auto rows = [&](int k) {
+    const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(tap + 2 * k * stride));
+    return _mm512_madd_epi16(_mm512_cvtepu8_epi16(bytes), _mm512_set1_epi32(pair[k]));
   };
-  __m256i even = _mm256_setzero_si256(), odd = even;  // columns 0 and 2, 1 and 3
-  for (int k = 0; k < 2; ++k) {
-    const __m256i first = row(2 * k), second = row(2 * k + 1), weights = _mm256_set1_epi32(pair[k]);
-    even = _mm256_add_epi32(even, _mm256_madd_epi16(_mm256_unpacklo_epi16(first, second), weights));
-    odd = _mm256_add_epi32(odd, _mm256_madd_epi16(_mm256_unpackhi_epi16(first, second), weights));
+  const __m512i sum = _mm512_add_epi32(rows(0), rows(1));
+  const VecFloat real = __builtin_convertvector(reinterpret_cast<VecInt>(sum), VecFloat);
+  __builtin_memcpy(out, &real, sizeof(real));
+#elif defined(__AVX2__)
+  for (int half = 0; half < 2; ++half) {
+    const auto rows = [&](int k) {
+      const std::uint8_t* from = tap + 2 * k * stride + 16 * half;
+      const __m256i wide = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+      return _mm256_madd_epi16(wide, _mm256_set1_epi32(pair[k]));
+    };
+    const VecFloat real = reinterpret_cast<VecFloat>(_mm256_cvtepi32_ps(_mm256_add_epi32(rows(0), rows(1))));
+    __builtin_memcpy(out + 2 * half, &real, sizeof(real));
   }
-  const __m256 even_real = _mm256_cvtepi32_ps(even), odd_real = _mm256_cvtepi32_ps(odd);
-  out[0] = reinterpret_cast<Four>(_mm256_castps256_ps128(even_real));
-  out[1] = reinterpret_cast<Four>(_mm256_castps256_ps128(odd_real));
-  out[2] = reinterpret_cast<Four>(_mm256_extractf128_ps(even_real, 1));
-  out[3] = reinterpret_cast<Four>(_mm256_extractf128_ps(odd_real, 1));
-}
 #elif defined(__SSE2__)
-FF_INLINE void weigh_rows(const std::uint8_t* tap, std::int64_t stride, const std::int32_t (&pair)[2], Four (&out)[4]) {
-  const auto row = [&](int k) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(tap + k * stride)); };
   const __m128i zero = _mm_setzero_si128();
-  __m128i sum[4] = {zero, zero, zero, zero};
-  for (int k = 0; k < 2; ++k) {
-    const __m128i weights = _mm_set1_epi32(pair[k]);
-    const __m128i left = _mm_unpacklo_epi8(row(2 * k), row(2 * k + 1));
-    const __m128i right = _mm_unpackhi_epi8(row(2 * k), row(2 * k + 1));
-    sum[0] = _mm_add_epi32(sum[0], _mm_madd_epi16(_mm_unpacklo_epi8(left, zero), weights));
-    sum[1] = _mm_add_epi32(sum[1], _mm_madd_epi16(_mm_unpackhi_epi8(left, zero), weights));
-    sum[2] = _mm_add_epi32(sum[2], _mm_madd_epi16(_mm_unpacklo_epi8(right, zero), weights));
-    sum[3] = _mm_add_epi32(sum[3], _mm_madd_epi16(_mm_unpackhi_epi8(right, zero), weights));
+  for (int half = 0; half < 2; ++half) {
+    __m128i sum[2] = {zero, zero};
+    for (int k = 0; k < 2; ++k) {
+      const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(tap + 2 * k * stride + 16 * half));
+      const __m128i weights = _mm_set1_epi32(pair[k]);
+      sum[0] = _mm_add_epi32(sum[0], _mm_madd_epi16(_mm_unpacklo_epi8(bytes, zero), weights));
+      sum[1] = _mm_add_epi32(sum[1], _mm_madd_epi16(_mm_unpackhi_epi8(bytes, zero), weights));
+    }
+    for (int i = 0; i < 2; ++i) out[2 * half + i] = reinterpret_cast<Four>(_mm_cvtepi32_ps(sum[i]));
   }
-  for (int column = 0; column < 4; ++column) out[column] = reinterpret_cast<Four>(_mm_cvtepi32_ps(sum[column]));
-}
 #else
-FF_INLINE float weight_of(std::int32_t pair, int which) {
-  const std::int32_t shifted =
-      which == 0 ? static_cast<std::int32_t>(static_cast<std::uint32_t>(pair) << 16) : pair;
-  return static_cast<float>(shifted >> 16);
-}
-FF_INLINE void weigh_rows(const std::uint8_t* tap, std::int64_t stride, const std::int32_t (&pair)[2], Four (&out)[4]) {
   for (int column = 0; column < 4; ++column) {
     out[column] = Four{};
-    for (int k = 0; k < 4; ++k) {
-      const std::uint8_t* pixel = tap + k * stride + 4 * column;
-      const Four channels = {float(pixel[0]), float(pixel[1]), float(pixel[2]), float(pixel[3])};
-      out[column] += weight_of(pair[k / 2], k % 2) * channels;
+    for (int k = 0; k < 2; ++k) {
+      const std::uint8_t* pixel = tap + 2 * k * stride + 8 * column;
+      const float first = static_cast<float>(static_cast<std::int16_t>(pair[k] & 0xffff));
+      const float second = static_cast<float>(pair[k] >> 16);
+      for (int c = 0; c < 4; ++c)
+        out[column][c] += first * static_cast<float>(pixel[2 * c]) + second * static_cast<float>(pixel[2 * c + 1]);
     }
   }
-}
 #endif
+}
 
 FF_INLINE Four sample(const std::uint8_t* image, std::int64_t stride, const Segment& s, std::int32_t i) {
-  const std::uint8_t* tap = image + 4 * static_cast<std::int64_t>(s.tap[i]);
+  const std::uint8_t* tap = image + 8 * static_cast<std::int64_t>(s.tap[i]);
   const std::int32_t pair[2] = {s.down[0][i], s.down[1][i]};
   Four column[4];
   weigh_rows(tap, stride, pair, column);
@@ -266,7 +260,7 @@ FF_INLINE Four beneath(const Frame& frame, std::int64_t row, std::int64_t stride
 }
 
 inline void colour_pixels(const Frame& frame, std::int64_t row, const Segment& s) {
-  const std::int64_t stride = 4 * frame.op->photo.shape[1];
+  const std::int64_t stride = 8 * frame.op->photo.shape[1];
   const std::uint8_t* photo = frame.op->photo.data;
   float* source = frame.source + row * frame.width * 3;
   std::uint8_t* mask = frame.mask + row * frame.width;

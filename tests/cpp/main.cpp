@@ -251,7 +251,8 @@ void test_shade(Isa isa) {
     const std::vector<float> paint = uniform_floats(painted_count * 3, 0, 1), light = uniform_floats(9, -1, 1);
     const std::vector<std::int32_t> rim = random_indices(2 * rims, 0, vertices - 1);
     const std::vector<std::uint8_t> photo_rgb = random_bytes(height * width * 3);
-    const std::vector<std::uint8_t> photo = random_bytes(rows * columns * 4), eyes = random_bytes(rows * columns * 4);
+    const std::int64_t image_bytes = (rows - 1) * columns * 8;
+    const std::vector<std::uint8_t> photo = random_bytes(image_bytes), eyes = random_bytes(image_bytes);
     const std::vector<float> fold = uniform_floats(folds * rows * columns, -0.3f, 0.3f);
     std::vector<std::int32_t> box;
     for (std::int64_t d = 0; d < folds; ++d) {
@@ -288,8 +289,8 @@ void test_shade(Isa isa) {
     op.lip_rim = view_of(rim.data(), 2, rims);
     op.light = view_of(light.data(), 9);
     op.photo_rgb = view_of(photo_rgb.data(), height, width, 3);
-    op.photo = view_of(photo.data(), rows, columns, 4);
-    op.eyes = view_of(eyes.data(), rows, columns, 4);
+    op.photo = view_of(photo.data(), rows - 1, columns, 8);
+    op.eyes = view_of(eyes.data(), rows - 1, columns, 8);
     op.folds = view_of(fold.data(), folds, rows, columns);
     op.fold_box = view_of<const std::int32_t>(box.data(), folds, 4);
     op.fold_block = view_of(block.data(), folds, block_rows, block_columns);
