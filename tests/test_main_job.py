@@ -20,7 +20,7 @@ from fastface.labels import read_labels, read_table
 from fastface.provenance import read_provenance
 from fastface.video import frame_count
 
-COMMAND = (sys.executable, "-m", "fastface")
+COMMAND = (sys.executable, "-P", "-m", "fastface")  # -P: the installed package, not the sources here
 
 
 def run(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
