@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-# Behind everything else: benchmarks and exports are found, and an installed fastface comes before the sources.
+# Behind everything else: benchmarks and exports are found, an installed fastface comes before the sources.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 
