@@ -589,14 +589,14 @@ def subprocess_seconds(*words: str) -> float:
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
-    assert subprocess_seconds("-c", "import fastface") <= 0.3
+    assert subprocess_seconds("-P", "-c", "import fastface") <= 0.3
     assert subprocess_seconds("-P", "-m", "fastface", "--help") <= 0.5
     heavy = "{'numpy', 'cv2', 'onnxruntime', 'PIL', 'av', 'typer', 'rich'}"
     code = f"import sys, fastface; sys.exit(bool({heavy} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0
     heavy = "{'numpy', 'cv2', 'onnxruntime', 'PIL', 'av'}"
     code = f"import sys, fastface.cli.app; sys.exit(bool({heavy} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0
 
 
 def test_version_and_command_lines_that_make_no_sense() -> None:
