@@ -87,7 +87,7 @@ def levels(rgb: Image) -> Iterator[Level]:
 def find(level: Level, turned: bool, run: RunDetector) -> list[Detection]:
     """The faces on all tiles of a level, best first; one face several times if its angle is in doubt.
 
-    turned: look at every tile turned by 90, 180 and 270 degrees. Otherwise only at tiles with a doubtful face:
+    turned: look at every tile turned by 90, 180 and 270 degrees. Otherwise only at tiles with a doubtful one:
     the detector takes many faces that lie or stand on their head for upright ones, with low scores.
     """
     found: list[Detection] = []
