@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from threading import Lock
@@ -183,7 +184,7 @@ class Engine:
         *,
         coefficients: object = None,
     ) -> Iterator[Frame]:
-        """Frames one by one, rendered ahead by another thread while the caller works on the last ones.
+        """Frames one by one, rendered ahead by other threads while the caller works on the last ones.
 
         Memory is flat however long the path: an image is used again as soon as nobody refers to it. What
         ``render_batch`` would refuse is refused here at once, not on the way.
@@ -194,23 +195,34 @@ class Engine:
         return self._frames(ready, asked)
 
     def _frames(self, ready: _Ready, asked: _Asked) -> Iterator[Frame]:
-        size = ready.renderer.group
-        pool = ImagePool((min(size, max(len(asked), 1)), *ready.photo.shape))
+        renderer = ready.renderer
+        parts = renderer.groups(len(asked))
+        groups = iter(parts)
+        pool = ImagePool((parts[0].stop if parts else 0, *ready.photo.shape))
 
-        def made(group: _Asked) -> tuple[Image, list[Labels]]:
-            rows = self._coefficients(group)
-            images = pool.take()
-            ready.renderer.render(rows, images[: len(rows)])
-            return images, self._labels(ready, group, rows)
+        def made(group: slice, images: Image) -> tuple[Image, list[Labels]]:
+            part = asked.part(group)
+            rows = self._coefficients(part)
+            renderer.render_group(rows, images[: len(rows)])
+            return images, self._labels(ready, part, rows)
 
-        groups = (asked.part(slice(start, start + size)) for start in range(0, len(asked), size))
-        with ThreadPoolExecutor(1, thread_name_prefix="fastface-stream") as ahead:
-            coming = [ahead.submit(made, group) for group in islice(groups, 1)]
-            while coming:
-                images, labels = coming.pop().result()
-                coming += [ahead.submit(made, group) for group in islice(groups, 1)]
-                for index, label in enumerate(labels):
-                    yield Frame(images[index], label)
+        coming: deque[Future[tuple[Image, list[Labels]]]] = deque()
+        with ThreadPoolExecutor(renderer.lanes, thread_name_prefix="fastface-stream") as lanes:
+
+            def begin(count: int) -> None:
+                for group in islice(groups, count):
+                    coming.append(lanes.submit(made, group, pool.take()))
+
+            try:
+                begin(renderer.lanes + 1)  # one more, so that no lane waits for a slower one
+                while coming:
+                    images, labels = coming.popleft().result()
+                    begin(1)
+                    for index, label in enumerate(labels):
+                        yield Frame(images[index], label)
+            finally:
+                for group in coming:
+                    group.cancel()
 
     def labels(self, face: FittedFace, affect: Affect | None = None, coefficients: object = None) -> Labels:
         """The labels of the frame that ``render`` makes of the same arguments."""

@@ -5,8 +5,10 @@ vertices or pixels.
 from __future__ import annotations
 
 import sys
-import threading
-from typing import Any, Final
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +26,8 @@ Image = NDArray[np.uint8]
 #: and of large photos no more than memory bears.
 _GROUP: Final = 8
 _GROUP_PIXELS: Final = 1 << 21
-_GROUP_BYTES: Final = 16 << 20
-_BYTES_A_PIXEL: Final = 31  # of _Buffers
+#: Pixels of all groups that are rendered at the same time; beyond it threads share a group.
+_LANES_PIXELS: Final = 1 << 24
 _OWN_NOISE: Final = 0.05  # coefficients of a neutral photo below this are noise of the landmarks
 _OWN_GONE_AT: Final = 0.3  # coefficient at which the photo's own expression has given way
 _STILL: Final = 1e-4
@@ -33,10 +35,15 @@ _ROUNDING_PX: Final = 0.01
 
 
 class FaceRenderer:
-    """Renders one rig. One call at a time; ``render`` takes turns by a lock."""
+    """Renders one rig; threads may share it.
+
+    Many frames are rendered in ``lanes``: groups of frames side by side, one thread each where memory allows.
+    That keeps cores busy better than threads that wait for one another at the end of every op, the more so
+    when others want the cores too. A single frame has all ``threads`` to itself.
+    """
 
     def __init__(self, rig: Rig, photo: Image, own: Float32, names: tuple[str, ...], threads: int) -> None:
-        self._photo, self._threads, self._names = photo, threads, names
+        self._photo, self._names, self.threads = photo, names, threads
         self._own = np.sign(own) * np.maximum(np.abs(own) - _OWN_NOISE, 0)
         # Not the rig itself is kept: its images would lie in memory twice.
         self._neutral, self._camera, self._slices = rig.neutral, rig.camera[None], rig.window.slices
@@ -46,9 +53,8 @@ class FaceRenderer:
         self._whole = self._window.shape == photo.shape
         height, width = self._window.shape[:2]
         self.group = min(max(_GROUP_PIXELS // (height * width), 1), _GROUP)
-        self._buffers = _Buffers(1, len(rig.neutral), height, width)
-        self._workspace = ops.Workspace()
-        self._lock = threading.Lock()
+        self.lanes = min(max(_LANES_PIXELS // (self.group * height * width), 1), threads)
+        self._idle: list[_Desk] = []
         self._eye_rows = [np.concatenate([lids, balls]) for lids, balls in rig.eye_rows]
         self._eye_rest = [rig.shading.rest_px[rows] for rows in self._eye_rows]
         self._lip_rim, self._hair_px = rig.shading.lip_rim, rig.hair_px
@@ -68,41 +74,61 @@ class FaceRenderer:
 
     def render(self, coefficients: Float32, out: Image) -> None:
         """``coefficients (B, E)`` → ``out (B, H, W, 3)``, every byte written."""
-        with self._lock:
-            for start in range(0, len(coefficients), self.group):
-                group = slice(start, start + self.group)
-                self._render_group(coefficients[group], out[group])
+        groups = self.groups(len(coefficients))
+        if len(groups) < 2 or self.lanes == 1:
+            for group in groups:
+                self.render_group(coefficients[group], out[group], self.threads)
+            return
+        with ThreadPoolExecutor(min(self.lanes, len(groups)), thread_name_prefix="fastface-batch") as lanes:
+            # The results are read so that what goes wrong in a lane is raised here.
+            list(lanes.map(lambda group: self.render_group(coefficients[group], out[group]), groups))
+
+    def groups(self, frames: int) -> list[slice]:
+        """Frames that are best rendered together, so that no lane is left without work."""
+        size = max(min(-(-frames // self.lanes), self.group), 1)
+        return [slice(start, min(start + size, frames)) for start in range(0, frames, size)]
+
+    def render_group(self, coefficients: Float32, out: Image, threads: int | None = None) -> None:
+        """``render`` for one of ``groups``, by the threads of one lane if ``threads`` is None."""
+        threads = threads or max(self.threads // self.lanes, 1)
+        with self._desk() as desk:
+            b = self._shade(coefficients, desk, threads)
+            image = out if self._whole else b.image
+            ops.blend(
+                self._window,
+                b.source,
+                b.mask,
+                out=(image, None),
+                threads=threads,
+                workspace=desk.workspace,
+            )
+            if not self._whole:
+                out[:] = self._photo
+                rows, columns = self._slices
+                out[:, rows, columns] = image
 
     def mask(self, coefficients: Float32) -> Image:
         """(B, H, W) 1 where a frame may differ from the photo."""
         masks = np.zeros((len(coefficients), *self._photo.shape[:2]), np.uint8)
-        with self._lock:
+        with self._desk() as desk:
             for row, mask in zip(coefficients, masks, strict=True):
-                mask[self._slices] = self._shade(row[None]).mask[0]
+                mask[self._slices] = self._shade(row[None], desk, self.threads).mask[0]
         return masks
 
-    def _render_group(self, coefficients: Float32, out: Image) -> None:
-        b = self._shade(coefficients)
-        image = out if self._whole else b.image
-        ops.blend(
-            self._window,
-            b.source,
-            b.mask,
-            out=(image, None),
-            threads=self._threads,
-            workspace=self._workspace,
-        )
-        if not self._whole:
-            out[:] = self._photo
-            rows, columns = self._slices
-            out[:, rows, columns] = image
+    @contextmanager
+    def _desk(self) -> Iterator[_Desk]:
+        try:
+            desk = self._idle.pop()
+        except IndexError:
+            desk = _Desk(len(self._neutral), *self._window.shape[:2])
+        try:
+            yield desk
+        finally:
+            self._idle.append(desk)
 
-    def _shade(self, coefficients: Float32) -> _Buffers:
-        frames = len(coefficients)
-        if frames > self._buffers.frames:
-            self._buffers = _Buffers(frames, len(self._neutral), *self._window.shape[:2])
-        b = self._buffers.first(frames)
-        shared: dict[str, Any] = {"threads": self._threads, "workspace": self._workspace}
+    def _shade(self, coefficients: Float32, desk: _Desk, threads: int) -> _Buffers:
+        b = desk.buffers(len(coefficients))
+        shared: dict[str, Any] = {"threads": threads, "workspace": desk.workspace}
         deltas = self.deltas(coefficients)
         positions = b.positions, b.screen
         ops.deform(self._neutral, self._basis, deltas, self._camera, out=positions, **shared)
@@ -130,27 +156,43 @@ class FaceRenderer:
         return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
-class _Buffers:
-    """Everything between the ops, for so many frames at most."""
+class _Buffers(NamedTuple):
+    """Everything between the ops, for some frames."""
 
-    def __init__(self, frames: int, vertices: int, height: int, width: int) -> None:
-        self.frames = frames
-        self.positions = np.empty((frames, vertices, 3), np.float32)
-        self.screen = np.empty((frames, vertices, 3), np.float32)
-        self.triangle_id = np.empty((frames, height, width), np.int32)
-        self.bary = np.empty((frames, height, width, 2), np.float32)
-        self.source = np.empty((frames, height, width, 3), np.float32)
-        self.mask = np.empty((frames, height, width), np.uint8)
-        self.image = np.empty((frames, height, width, 3), np.uint8)
+    positions: Float32
+    screen: Float32
+    triangle_id: NDArray[np.int32]
+    bary: Float32
+    source: Float32
+    mask: Image
+    image: Image
 
-    def first(self, frames: int) -> _Buffers:
-        """The same memory, of the first frames only."""
-        if frames == self.frames:
-            return self
-        part = object.__new__(_Buffers)
-        for name, value in vars(self).items():
-            setattr(part, name, frames if name == "frames" else value[:frames])
-        return part
+
+class _Desk:
+    """Where one group of frames is worked on at a time: memory that is kept between groups."""
+
+    def __init__(self, vertices: int, height: int, width: int) -> None:
+        self.workspace = ops.Workspace()
+        self._mesh, self._image = (vertices, 3), (height, width)
+        self._most = self._made(1)
+
+    def _made(self, frames: int) -> _Buffers:
+        mesh, image = (frames, *self._mesh), (frames, *self._image)
+        return _Buffers(
+            positions=np.empty(mesh, np.float32),
+            screen=np.empty(mesh, np.float32),
+            triangle_id=np.empty(image, np.int32),
+            bary=np.empty((*image, 2), np.float32),
+            source=np.empty((*image, 3), np.float32),
+            mask=np.empty(image, np.uint8),
+            image=np.empty((*image, 3), np.uint8),
+        )
+
+    def buffers(self, frames: int) -> _Buffers:
+        """Room for so many frames; allocates only for more than ever before."""
+        if frames > len(self._most.mask):
+            self._most = self._made(frames)
+        return _Buffers._make(array[:frames] for array in self._most)
 
 
 class MovingLandmarks:
@@ -172,7 +214,10 @@ class MovingLandmarks:
 
 
 class ImagePool:
-    """Images that are used again once nobody holds them: a stream allocates only what its reader keeps."""
+    """Images that are used again once nobody holds them: a stream allocates only what its reader keeps.
+
+    One thread takes; others may hold what was taken.
+    """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
