@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import cv2
@@ -52,9 +53,8 @@ def moderngl_rasterize(
 ) -> Peer | None:
     """Triangle index per pixel by OpenGL without a window (llvmpipe where there is no GPU), read back."""
     try:
-        import moderngl
-
-        context: Any = moderngl.create_context(standalone=True, backend="egl")  # type: ignore[arg-type]
+        moderngl: Any = import_module("moderngl")
+        context = moderngl.create_context(standalone=True, backend="egl")
     except Exception:  # not installed, or no driver: moderngl raises its own and the loader's errors
         return None
     program = context.program(vertex_shader=VERTEX_SHADER, fragment_shader=FRAGMENT_SHADER)
