@@ -3,7 +3,7 @@
 The cost is that of Kollias et al. 2020, equation 4, without its texture term:
 
     sum_l w_l |project(R (mean_l + identity · a + expression · b) + t) - landmark_l|² / sigma²
-    + |a|² / sigma_a² + |b|² / sigma_b² + (log f - log f_0)² / sigma_f²
+    + |a|² / sigma_a² + sum_k (a_k / bound)⁴ + |b|² / sigma_b² + (log f - log f_0)² / sigma_f²
 
 with landmarks measured in per cent of the outer-eye distance, so that nothing depends on the photo's size.
 Landmarks of the face's rim lie on the silhouette, which slides over the head as it turns: they count fully
@@ -30,6 +30,7 @@ Float64 = NDArray[np.float64]
 
 MODES: Final = 60  # identity modes in use; further ones fit noise of the landmarks
 SIGMA_IDENTITY: Final = 1.5
+BOUND_IDENTITY: Final = 2.0  # from here on the fourth power rules: nobody is ten standard deviations odd
 SIGMA_EXPRESSION: Final = 0.12
 SIGMA_LANDMARK: Final = 0.5  # per cent of the outer-eye distance
 SIGMA_LOG_FOCAL: Final = 0.15  # of a face alone, shape explains perspective as well as distance does
@@ -82,6 +83,7 @@ class FaceFitter:
         #: The same as (3, K + E, 478): what an axis of the head adds to the Jacobian, transposed.
         self._axes = np.ascontiguousarray(self._basis.transpose(2, 0, 1))
         sigma = [np.full(self._modes, SIGMA_IDENTITY), np.full(len(model.expression), SIGMA_EXPRESSION)]
+        self._bound = np.pad(np.full(self._modes, BOUND_IDENTITY**-4), (7, len(model.expression)))
         self._prior = 1 / np.concatenate([[np.inf] * 6, [SIGMA_LOG_FOCAL], *sigma]) ** 2
 
     def fit(self, landmarks_px: Float32, height: int, width: int) -> Fit:
@@ -174,7 +176,9 @@ class FaceFitter:
         gradient[6] += ((zoom - nearer) * residual).sum()
         head = (pull @ state.rotation).astype(np.float32)
         gradient[7:] += self._basis.reshape(len(self._basis), -1) @ head.ravel()
-        cost = float((residual**2).sum() + self._prior @ offset**2)
+        extreme = self._bound * offset**2
+        gradient += 2 * extreme * offset
+        cost = float((residual**2).sum() + self._prior @ offset**2 + extreme @ offset**2)
         return _Linear(state, cost, gradient, turned, pinhole, nearer, zoom)
 
     def _normal(self, at: _Linear) -> Float64:
@@ -186,7 +190,8 @@ class FaceFitter:
         for start in range(0, len(jacobian), _BAND):
             end = start + _BAND
             normal[start:end, :end] = jacobian[start:end] @ jacobian[:end].T
-        normal[np.diag_indices_from(normal)] += self._prior + 1e-9
+        extreme = 6 * self._bound[7:] * at.state.shape**2
+        normal[np.diag_indices_from(normal)] += self._prior + np.pad(extreme, (7, 0)) + 1e-9
         return normal
 
     def _jacobian(self, at: _Linear) -> Float32:

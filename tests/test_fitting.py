@@ -65,7 +65,7 @@ def test_derivatives_are_those_of_the_cost(fitter: FaceFitter) -> None:
     problem = fitting._Problem(target, fitting._rim_normals(target) * 0.7)
     state = fitting._State.start(fitter._mean, target, 800, 800, len(fitter._basis))
     rng = np.random.default_rng(2)
-    state = state.moved(np.concatenate([rng.normal(size=7) * 0.05, rng.normal(size=len(state.shape)) * 0.3]))
+    state = state.moved(np.concatenate([rng.normal(size=7) * 0.05, rng.normal(size=len(state.shape)) * 0.8]))
     here = fitter._linearise(problem, state)
     diagonal = np.diag(fitter._normal(here))
     for unknown in (*range(7), 7, 20, 66, 67, 90, len(here.gradient) - 1):
@@ -74,7 +74,7 @@ def test_derivatives_are_those_of_the_cost(fitter: FaceFitter) -> None:
         ahead, behind = (fitter._linearise(problem, state.moved(sign * step)) for sign in (1, -1))
         slope = (ahead.cost - behind.cost) / (2 * 1e-3)
         scale = np.sqrt(diagonal[unknown] * here.cost)  # |∂r| |r|: what the slope could be at most
-        assert slope == pytest.approx(2 * here.gradient[unknown], abs=2e-4 * scale), unknown
+        assert slope == pytest.approx(2 * here.gradient[unknown], rel=2e-3, abs=2e-4 * scale), unknown
 
 
 def test_jacobian_is_that_of_the_residuals(fitter: FaceFitter) -> None:
@@ -163,7 +163,7 @@ def test_portraits_are_fitted_closely(fitter: FaceFitter, portraits: dict[str, S
         means.append(error.mean())
         lips.append(error[list(LIPS)].mean())
         assert np.percentile(error, 95) <= 1.5, name
-        assert np.abs(fit.identity).max() < 5, name
+        assert np.abs(fit.identity).max() < 3.3, name
     assert np.mean(means) <= 0.36
     assert np.max(means) <= 0.6
     assert np.mean(lips) <= 0.5
