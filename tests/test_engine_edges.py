@@ -196,7 +196,7 @@ def test_frames_that_are_kept_are_not_written_over(engine: Engine, face: FittedF
 def test_a_stream_allocates_nothing_in_steady_state(
     engine: Engine, portrait: Callable[..., Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From frame 50 to 350: under half a kilobyte a frame, and at no moment as much as one image beside the labels."""
+    """Frames 50 to 350: under half a kilobyte each, and at no moment as much as one image beside the labels."""
     workspaces: list[None] = []
     made = ops.Workspace
 
@@ -224,7 +224,7 @@ def test_a_stream_allocates_nothing_in_steady_state(
                 break
     finally:
         tracemalloc.stop()
-    # The least held in the first and in the last hundred: how many finished labels wait for the caller varies.
+    # The least held in the first and last hundred: how many finished labels wait for the caller varies.
     assert min(held[200:]) - min(held[:100]) < 100_000
     assert peak - min(held) < face.photo.nbytes
     assert 1 <= len(workspaces) <= engine.threads

@@ -1,7 +1,7 @@
 """Make the landmark files that ship: where MediaPipe's 478 points lie on the default head and on ICT-FaceKit.
 
-    python -m exports.models.build_landmarks ict --ict ict_facekit.npz photos/…/*.jpg
-    python -m exports.models.build_landmarks default photos/…/*.jpg
+    python -m fastface.exports.models.build_landmarks ict --ict ict_facekit.npz photos/…/*.jpg
+    python -m fastface.exports.models.build_landmarks default photos/…/*.jpg
 
 Painted heads give a first guess (``fastface.correspondence``); photographs of neutral faces, a few dozen
 people who look straight at the camera, then move it until the fits leave over the same everywhere. The files
@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exports.models import ict_regions
 from fastface.atomic import whole_file
 from fastface.correspondence import Fit, calibrate, make_correspondences, residual_mm
+from fastface.exports.models import ict_regions
 from fastface.importers import ict
 from fastface.landmarks import LandmarkDetector
 from fastface.morphable import Correspondence, HeadModel, load_default, write_archive

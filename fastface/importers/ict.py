@@ -3,7 +3,7 @@
 The authors publish one OBJ file per shape: ``generic_neutral_mesh.obj``, ``identityNNN.obj`` and 53
 expressions. All share one topology of 26,719 vertices, so what a vertex is (material, mirror image, whether
 it can ever be seen) and where the landmarks lie is a fact about that topology; it ships as
-``assets/ict_landmarks.npz`` and is made by ``exports/models/build_ict_assets.py``.
+``assets/ict_landmarks.npz`` and is made by ``exports/models/build_landmarks.py``.
 
 What changes on the way in:
 

@@ -1,0 +1,1 @@
+"""The landmark networks: TensorFlow Lite to ONNX."""

@@ -1,0 +1,1 @@
+"""Head models: what is made for them once."""
