@@ -196,7 +196,7 @@ def test_frames_that_are_kept_are_not_written_over(engine: Engine, face: FittedF
 def test_a_stream_allocates_nothing_in_steady_state(
     engine: Engine, portrait: Callable[..., Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Frames 50 to 350: under half a kilobyte each, and at no moment as much as one image beside the labels."""
+    """Frames 50 to 350: under half a kilobyte each, and at no moment as much as one image."""
     workspaces: list[None] = []
     made = ops.Workspace
 
