@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fastface.cli import setup
+from fastface.cli.exporting import exporting
 from fastface.cli.measure import bench, demo
 from fastface.cli.sheet import fit, sheet
 from fastface.cli.synth import synth
@@ -41,6 +42,7 @@ app.command()(synth)
 app.command()(sheet)
 app.command()(fit)
 app.add_typer(setup.models, name="model")
+app.add_typer(exporting, name="export")
 app.command()(setup.doctor)
 app.command()(bench)
 app.command(hidden=True)(demo)
