@@ -2,9 +2,9 @@
 
 Checkpoints are pickles, and a pickle is a program: the standard machine imports what it names and calls what
 it imported. This one never imports. A global name is looked up in a table (``fastface.checkpoints.allowed``)
-whose entries are functions of this package that return inert values; a name that is not in it ends the reading
-with ``BadModelFile`` and the name. Opcodes that no checkpoint needs are refused as well, and what is built is
-bounded by the size of the file.
+whose entries are functions of this package that return inert values; a name that is not in it ends the
+reading with ``BadModelFile`` and the name. Opcodes that no checkpoint needs are refused as well, and what is
+built is bounded by the size of the file.
 
 Opcodes: Python's ``pickletools`` and PEP 307, 3154.
 """
