@@ -34,6 +34,7 @@ enum class Status : std::uint8_t {
   kOk,
   kTriangleIndexOutOfRange,
   kPreparedOtherwise,
+  kLaunchFailed,  // devices only
 };
 
 inline const char* status_message(Status status) {
@@ -42,6 +43,8 @@ inline const char* status_message(Status status) {
       return "triangles must hold vertex indices in [0, V), got one outside";
     case Status::kPreparedOtherwise:
       return "the arrays prepared for this face must fit each other, the image and the controls, and do not";
+    case Status::kLaunchFailed:
+      return "the device refused the work; its runtime's last error says why";
     case Status::kOk:
       break;
   }
