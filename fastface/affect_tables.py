@@ -134,8 +134,8 @@ PROTOTYPES: Final[dict[str, dict[str, dict[str, float]]]] = {
             "mouthRollUpper": 0.1, "mouthUpperUp": 0.08,
         },
         "happy": {
-            "mouthSmile": 0.93, "mouthDimple": 0.55, "cheekSquint": 0.4, "mouthLowerDown": 0.3,
-            "mouthUpperUp": 0.28, "mouthPress": 0.2, "eyeSquint": 0.15, "mouthRollLower": 0.1,
+            "mouthSmile": 1.0, "mouthDimple": 0.42, "mouthUpperUp": 0.36, "cheekSquint": 0.3,
+            "mouthLowerDown": 0.3, "mouthPress": 0.3, "eyeSquint": 0.2, "mouthRollLower": 0.15,
             "jawOpen": 0.06,
         },
         "sad": {

@@ -28,7 +28,9 @@ class Fold:
     """``curves`` on the subject's right half or across the face; widths in outer-eye distances.
 
     ``drivers``: coefficient → weight, without a side where the shape has two; ``depth``: log gain in the
-    groove at full strength; ``shoulder``: share of it that comes back beside the groove, on the curve's left.
+    groove at full strength; ``shoulder``: share of it that comes back beside the groove, on the curve's left;
+    ``slope``: how many times wider the groove runs out on its right, where the skin beneath a bulge lies in
+    its shade; ``joins``: the curve's start runs into another feature and does not fade.
     """
 
     curves: tuple[tuple[Point, ...], ...]
@@ -37,6 +39,8 @@ class Fold:
     width: float
     shoulder: float = 0.3
     sided: bool = True
+    slope: float = 1.0
+    joins: bool = False
 
 
 _BROW_TO_HAIR: Final = ((105, 103), (66, 67), (107, 109), (9, 10), (336, 338), (296, 297), (334, 332))
@@ -44,14 +48,16 @@ FOLDS: Final = (
     Fold(
         ((129, (129, 203, 0.8), 206, 216, (216, 212, 0.75)),),
         {
-            "mouthSmile": 0.9,
+            "mouthSmile": 0.5,
             "mouthUpperUp": 0.45,
-            "noseSneer": 0.7,
+            "noseSneer": 0.8,
             "mouthStretch": 0.35,
             "mouthDimple": 0.15,
         },
-        0.20,
-        0.019,
+        0.17,
+        0.018,
+        slope=1.5,
+        joins=True,
     ),
     Fold(
         (
@@ -162,8 +168,9 @@ def _draw(target: Float32, points: Float32, fold: Fold, eye_px: float, side: flo
     """Add one crease: Gaussian groove along the curve, fading towards its ends."""
     sigma = max(fold.width * eye_px, 0.7)
     curve = _smooth(points)
-    low = np.maximum(np.floor(curve.min(0) - 5 * sigma), 0).astype(int)
-    high = np.minimum(np.ceil(curve.max(0) + 5 * sigma), target.shape[::-1]).astype(int)
+    reach = 5 * sigma * max(fold.slope, 1.0)
+    low = np.maximum(np.floor(curve.min(0) - reach), 0).astype(int)
+    high = np.minimum(np.ceil(curve.max(0) + reach), target.shape[::-1]).astype(int)
     if (high <= low).any():
         return
     y, x = np.mgrid[low[1] : high[1], low[0] : high[0]].astype(np.float32) + np.float32(0.5)
@@ -179,9 +186,10 @@ def _draw(target: Float32, points: Float32, fold: Fold, eye_px: float, side: flo
         signed[closer] = np.sign(ax * dy - ay * dx)[closer]
         at[closer] = (index + t[closer]) / len(along)
     distance = np.sqrt(nearest)
-    groove = np.exp(-0.5 * (distance / sigma) ** 2)
-    beside = np.exp(-0.5 * ((distance - 2.2 * sigma) / (1.1 * sigma)) ** 2) * (signed * side > 0)
-    fade = np.clip(np.minimum(at, 1 - at) * 4, 0, 1)
+    left = signed * side > 0
+    groove = np.exp(-0.5 * (distance / np.where(left, sigma, fold.slope * sigma)) ** 2)
+    beside = np.exp(-0.5 * ((distance - 2.2 * sigma) / (1.1 * sigma)) ** 2) * left
+    fade = np.clip(np.minimum(at * (12 if fold.joins else 4), (1 - at) * 4), 0, 1)
     fade = fade * fade * (3 - 2 * fade)
     target[low[1] : high[1], low[0] : high[0]] += fold.depth * fade * (fold.shoulder * beside - groove)
 
