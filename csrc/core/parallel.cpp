@@ -148,9 +148,35 @@ Pool* acquire_pool() noexcept {
   return pool;
 }
 
+thread_local const HostThreads* lent = nullptr;
+
+// As many strands as threads are wanted; each takes the next task until none is left.
+void run_on(const HostThreads& host, std::int64_t count, int threads, TaskFunction task, void* context) noexcept {
+  struct Job {
+    std::int64_t count;
+    TaskFunction task;
+    void* context;
+    std::atomic<std::int64_t> next{0};
+  } job{count, task, context};
+  host.run(
+      host.host, count < threads ? count : threads,
+      [](void* raw, std::int64_t) noexcept {
+        Job& job = *static_cast<Job*>(raw);
+        for (std::int64_t i; (i = job.next.fetch_add(1, std::memory_order_relaxed)) < job.count;) job.task(job.context, i);
+      },
+      &job);
+}
+
 }  // namespace
 
+HostThreads::HostThreads(Run run_, void* host_) noexcept : run(run_), host(host_), outer_(lent) { lent = this; }
+HostThreads::~HostThreads() { lent = outer_; }
+
 void parallel_run(std::int64_t count, int threads, TaskFunction task, void* context) noexcept {
+  if (lent != nullptr && threads > 1 && count > 1) {
+    run_on(*lent, count, threads, task, context);
+    return;
+  }
   if (threads > 1 && count > 1 && count <= INT32_MAX) {
     Pool* pool = acquire_pool();
     if (pool != nullptr && pool->try_run(count, threads, task, context)) return;

@@ -14,6 +14,24 @@ using TaskFunction = void (*)(void* context, std::int64_t index) noexcept;
 // on the caller alone. Safe after fork: the child starts with a pool of its own.
 void parallel_run(std::int64_t count, int threads, TaskFunction task, void* context) noexcept;
 
+// Threads that a program has already: while this lives, what the thread that made it calls parallel_run for goes to
+// run(host, strands, strand, argument), which calls strand(argument, i) for every i in [0, strands) on whichever of its
+// threads it likes and returns when all are done.
+class HostThreads {
+ public:
+  using Run = void (*)(void* host, std::int64_t strands, TaskFunction strand, void* argument) noexcept;
+  HostThreads(Run run, void* host) noexcept;
+  HostThreads(const HostThreads&) = delete;
+  HostThreads& operator=(const HostThreads&) = delete;
+  ~HostThreads();
+
+  Run run;
+  void* host;
+
+ private:
+  const HostThreads* outer_;
+};
+
 inline namespace FF_ISA {
 
 template <class Body>

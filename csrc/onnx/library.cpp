@@ -1,0 +1,122 @@
+// libfastface_ort: the ops as custom operators of ONNX Runtime, in domain "fastface".
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+#include "onnx/operator.h"
+
+#define FF_EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace fastface::onnx {
+
+Runtime runtime;
+
+namespace {
+
+constexpr const char* kDomain = "fastface";
+
+int usable_cores() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 0) return CPU_COUNT(&set);
+#endif
+  const unsigned cores = std::thread::hardware_concurrency();
+  return cores > 0 ? static_cast<int>(cores) : 1;
+}
+
+Isa wanted_isa() {
+  const char* wanted = std::getenv("FASTFACE_ISA");
+  if (wanted == nullptr || *wanted == '\0') return best_isa();
+  for (int i = 0; i < kIsaCount; ++i) {
+    const Isa isa = static_cast<Isa>(i);
+    if (isa_available(isa) && std::strcmp(wanted, isa_name(isa)) == 0) return isa;
+  }
+  refuse(std::string("FASTFACE_ISA names no instruction set of this machine: ") + wanted);
+}
+
+void register_operators(SessionOptions* options) {
+  OperatorDomain* domain = nullptr;
+  check(runtime.api(slot::create_domain, kDomain, &domain));
+  Status* status = nullptr;
+#define FF_ADD_OPERATOR(Struct, name) \
+  if (status == nullptr) status = runtime.api(slot::domain_add, domain, &cpu_operator<Struct>());
+  FF_FOR_EACH_OP(FF_ADD_OPERATOR)
+#undef FF_ADD_OPERATOR
+  if (status == nullptr) status = runtime.api(slot::add_domain, options, domain);
+  if (status != nullptr) {
+    runtime.api(slot::release_domain, domain);
+    throw Failure{status};
+  }
+  // Sessions refer to their domain and never own it; a few bytes for every set of options.
+  static std::mutex mutex;
+  static auto* const kept = new std::vector<OperatorDomain*>;
+  const std::lock_guard<std::mutex> guard(mutex);
+  kept->push_back(domain);
+}
+
+std::string quoted(const std::string& text) { return '"' + text + '"'; }
+
+std::string as_json(const std::vector<Argument>& arguments) {
+  std::string text = "[";
+  for (const Argument& a : arguments)
+    text += std::string(text.size() > 1 ? ", " : "") + "{\"name\": " + quoted(a.name) + ", \"shape\": " + quoted(a.shape) +
+            ", \"dtype\": " + quoted(type_words(element_type_of(a.dtype))) +
+            ", \"half_too\": " + (a.half_too ? "true" : "false") + ", \"optional\": " + (a.optional ? "true" : "false") + "}";
+  return text + "]";
+}
+
+std::string as_json(const Signature& signature) {
+  std::string attributes = "[";
+  for (const Attribute& a : signature.attributes)
+    attributes += std::string(attributes.size() > 1 ? ", " : "") + "{\"name\": " + quoted(a.name) +
+                  ", \"whole\": " + (a.whole ? "true" : "false") + ", \"required\": " + (a.required ? "true" : "false") +
+                  ", \"preset\": " + std::to_string(a.preset) + "}";
+  return "{\"name\": " + quoted(signature.name) + ", \"op\": " + quoted(signature.op) +
+         ", \"version\": " + std::to_string(signature.version) + ", \"inputs\": " + as_json(signature.inputs) +
+         ", \"outputs\": " + as_json(signature.outputs) + ", \"attributes\": " + attributes + "]}";
+}
+
+}  // namespace
+}  // namespace fastface::onnx
+
+// What ONNX Runtime looks for in a library of operators.
+FF_EXPORT fastface::onnx::Status* RegisterCustomOps(fastface::onnx::SessionOptions* options,
+                                                    const fastface::onnx::ApiBase* base) {
+  using namespace fastface::onnx;
+  const Api api(base->table(kApiVersion));
+  if (!api) {
+    const Api first(base->table(1));  // every release has the first version's functions
+    if (!first) return nullptr;
+    const std::string message = "fastface's operators need ONNX Runtime 1." + std::to_string(kApiVersion) +
+                                " or newer, this is " + base->version();
+    return first(slot::create_status, kNotImplemented, message.c_str());
+  }
+  static std::mutex mutex;
+  const std::lock_guard<std::mutex> guard(mutex);
+  if (!runtime.api) runtime.api = api;
+  return guarded("fastface", [&] {
+    runtime.isa = wanted_isa();
+    runtime.cores = usable_cores();
+    register_operators(options);
+  });
+}
+
+// The operators as JSON: what whoever writes a graph needs to know of them.
+FF_EXPORT const char* fastface_operators() {
+  using namespace fastface;
+  using namespace fastface::onnx;
+  static const std::string text = [] {
+    std::string all;
+#define FF_DESCRIBE_OPERATOR(Struct, name) all += (all.empty() ? "[" : ", ") + as_json(signature_of<Struct>());
+    FF_FOR_EACH_OP(FF_DESCRIBE_OPERATOR)
+#undef FF_DESCRIBE_OPERATOR
+    return all + "]";
+  }();
+  return text.c_str();
+}
