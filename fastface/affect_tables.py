@@ -135,7 +135,7 @@ PROTOTYPES: Final[dict[str, dict[str, dict[str, float]]]] = {
         },
         "happy": {
             "mouthSmile": 1.0, "mouthDimple": 0.42, "mouthUpperUp": 0.36, "cheekSquint": 0.3,
-            "mouthLowerDown": 0.3, "mouthPress": 0.3, "eyeSquint": 0.2, "mouthRollLower": 0.15,
+            "mouthLowerDown": 0.3, "mouthPress": 0.3, "eyeSquint": 0.2, "mouthRollLower": 0.12,
             "jawOpen": 0.06,
         },
         "sad": {
