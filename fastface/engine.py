@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface.affect import Affect, AffectPath, affect_model
+from fastface.binding import bind
 from fastface.errors import BadAffect, BadArgument, BadModelFile, NoFaceFound, ProviderUnavailable
 from fastface.face import FittedFace
 from fastface.fitting import FaceFitter
@@ -264,7 +265,7 @@ class Engine:
                 self._check(face)
                 rig = self._rigs.build(face.fit, face.photo, face.landmarks_px)
                 names = self.model.expression_names
-                renderer = FaceRenderer(rig, face.photo, face.expression, names, self.threads)
+                renderer = FaceRenderer(bind(rig, face.photo, face.expression, names), self.threads)
                 motion = self._fitter.landmark_motion(face.fit)
                 landmarks = MovingLandmarks(face.landmarks_px, *motion, face.camera)
                 ready = self._faces[face] = _Ready(renderer, landmarks, face.photo, self._said(face))

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface import ops
+from fastface.binding import OWN_GONE_AT, ROUNDING_PX, STILL, Binding
 from fastface.camera import Camera
 from fastface.folds import fold_weights
 from fastface.relaxation import shift_weights
-from fastface.rig import Rig
 
 Float32 = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -28,48 +28,40 @@ _GROUP: Final = 8
 _GROUP_PIXELS: Final = 1 << 21
 #: Pixels of all groups that are rendered at the same time; beyond it threads share a group.
 _LANES_PIXELS: Final = 1 << 24
-_OWN_NOISE: Final = 0.05  # coefficients of a neutral photo below this are noise of the landmarks
-_OWN_GONE_AT: Final = 0.3  # coefficient at which the photo's own expression has given way
-_STILL: Final = 1e-4
-_ROUNDING_PX: Final = 0.01
 
 
 class FaceRenderer:
-    """Renders one rig; threads may share it.
+    """Renders one bound face; threads may share it.
 
     Many frames are rendered in ``lanes``: groups of frames side by side, one thread each where memory allows.
     That keeps cores busy better than threads that wait for one another at the end of every op, the more so
     when others want the cores too. A single frame has all ``threads`` to itself.
     """
 
-    def __init__(self, rig: Rig, photo: Image, own: Float32, names: tuple[str, ...], threads: int) -> None:
-        self._photo, self._names, self.threads = photo, names, threads
-        self._own = np.sign(own) * np.maximum(np.abs(own) - _OWN_NOISE, 0)
-        # Not the rig itself is kept: its images would lie in memory twice.
-        self._neutral, self._camera, self._slices = rig.neutral, rig.camera[None], rig.window.slices
-        self._basis = ops.pack_basis(rig.basis, dtype=np.float16, drop_below_mm=0.005)
-        self._shading = ops.prepare_shading(rig.shading)
-        self._window = np.ascontiguousarray(photo[self._slices])
-        self._whole = self._window.shape == photo.shape
+    def __init__(self, bound: Binding, threads: int) -> None:
+        self._photo, self._names, self.threads = bound.photo, bound.names, threads
+        self._own, self._slices = bound.own, bound.window.slices
+        self._neutral, self._camera = bound.neutral, bound.camera
+        self._basis, self._shading = bound.basis, bound.shading
+        self._window = np.ascontiguousarray(bound.photo[self._slices])
+        self._whole = self._window.shape == bound.photo.shape
         height, width = self._window.shape[:2]
         self.group = min(max(_GROUP_PIXELS // (height * width), 1), _GROUP)
         self.lanes = min(max(_LANES_PIXELS // (self.group * height * width), 1), threads)
         self._idle: list[_Desk] = []
-        self._eye_rows = [np.concatenate([lids, balls]) for lids, balls in rig.eye_rows]
-        self._eye_rest = [rig.shading.rest_px[rows] for rows in self._eye_rows]
-        self._lip_rim, self._hair_px = rig.shading.lip_rim, rig.hair_px
-        upper, lower = (rig.shading.rest_px[rim] for rim in self._lip_rim)
-        self._lip_gap = np.linalg.norm(upper - lower, axis=1)
+        self._eye_rows, self._eye_rest = bound.eye_rows, bound.eye_rest
+        self._lip_rim, self._lip_gap = bound.shading.lip_rim, bound.lip_gap
+        self._hair_px = bound.hair_px
 
     def deltas(self, coefficients: Float32) -> Float32:
         """(B, E) asked → (B, E) to add to the face as the photo shows it.
 
         The photo's own expression gives way as soon as something is asked; with nothing asked nothing moves.
         """
-        strength = np.abs(coefficients).max(axis=1, initial=0.0) / _OWN_GONE_AT
+        strength = np.abs(coefficients).max(axis=1, initial=0.0) / OWN_GONE_AT
         t = np.clip(strength, 0, 1)[:, None]
         delta = coefficients - t * t * (3 - 2 * t) * self._own
-        delta[np.abs(delta) < _STILL] = 0
+        delta[np.abs(delta) < STILL] = 0
         return np.ascontiguousarray(delta, np.float32)
 
     def render(self, coefficients: Float32, out: Image) -> None:
@@ -152,7 +144,7 @@ class FaceRenderer:
         ]
         upper, lower = (screen[:, rim, :2] for rim in self._lip_rim)
         parted.append((np.linalg.norm(upper - lower, axis=2) - self._lip_gap).max(axis=1))
-        t = np.clip((np.stack(parted, axis=1) - _ROUNDING_PX) / self._hair_px, 0, 1)
+        t = np.clip((np.stack(parted, axis=1) - ROUNDING_PX) / self._hair_px, 0, 1)
         return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
