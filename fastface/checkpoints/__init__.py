@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from fastface.checkpoints.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from fastface.checkpoints.safetensors import read_safetensors, write_safetensors
 from fastface.checkpoints.torch_files import PickledFile, read_pickled
 
-__all__ = ["PickledFile", "read_pickled", "read_safetensors", "write_safetensors"]
+__all__ = [
+    "Checkpoint",
+    "PickledFile",
+    "read_checkpoint",
+    "read_pickled",
+    "read_safetensors",
+    "write_checkpoint",
+    "write_safetensors",
+]
