@@ -126,7 +126,8 @@ class FaceRenderer:
         ops.deform(self._neutral, self._basis, deltas, self._camera, out=positions, **shared)
         height, width = self._window.shape[:2]
         found = b.triangle_id, b.bary
-        ops.rasterize(b.screen, self._shading.triangles, height, width, out=(*found, None), **shared)
+        mesh = b.screen, self._shading.triangles
+        ops.rasterize(*mesh, height, width, cull_backfaces=True, out=(*found, None), **shared)
         shifts, folds = shift_weights(deltas, self._names), fold_weights(deltas, self._names)
         controls = np.concatenate([shifts, self._mixes(b.screen), folds], axis=1, dtype=np.float32)
         ops.shade(*positions, *found, controls, self._shading, out=(b.source, b.mask), **shared)

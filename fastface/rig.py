@@ -286,9 +286,15 @@ def _sheet(
     ray = (nodes - camera.centre_px.astype(np.float32)) * (depth / np.float32(camera.focal_px))
     place = np.concatenate([ray, np.full((len(nodes), 1), depth)], axis=1).astype(np.float32)
     triangles = _grid_triangles(len(nodes) // columns, columns)
-    needed = (rim.distance(nodes) < 2.5 * eye_px / SHEET_CELLS)[triangles].any(1)
     motion = carried.motion(nodes, np.full(len(nodes), depth, np.float32))
-    return _Sheet(place, triangles[needed], nodes, motion)
+    # Neither where the patch lies in front nor where nothing ever moves: there the photo stays as it is.
+    behind = rim.distance(nodes) < 2.5 * eye_px / SHEET_CELLS
+    moving = (motion != 0).any(axis=(0, 2))
+    triangles = triangles[behind[triangles].any(1) & moving[triangles].any(1)]
+    used = np.unique(triangles)
+    number = np.zeros(len(nodes), np.int32)
+    number[used] = np.arange(len(used), dtype=np.int32)
+    return _Sheet(place[used], number[triangles], nodes[used], motion[:, used])
 
 
 class _Carried:
@@ -328,7 +334,8 @@ def _grid(window: Window, cell_px: float) -> tuple[Float32, int]:
 def _grid_triangles(rows: int, columns: int) -> Int32:
     corner = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).ravel()
     a, b, c, d = corner, corner + 1, corner + columns, corner + columns + 1
-    return np.concatenate([np.stack([a, b, c], 1), np.stack([b, d, c], 1)]).astype(np.int32)
+    # Counter-clockwise to the viewer, as the rows run down the image.
+    return np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)]).astype(np.int32)
 
 
 def _border(mesh: _Mesh, vertices: Float32, rest: Float32, rim: _Rim, eye_px: float) -> NDArray[np.int64]:
