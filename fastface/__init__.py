@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastface import errors
+    from fastface import errors, generators
     from fastface.affect import Affect, AffectLabels, AffectPath
     from fastface.engine import Engine, FittedFace, Frame
     from fastface.errors import FastfaceError
@@ -55,6 +55,7 @@ __all__ = [
     "Labels",
     "VideoWriter",
     "errors",
+    "generators",
     "read_image",
     "read_provenance",
     "write_image",
@@ -67,8 +68,8 @@ def __getattr__(name: str) -> Any:
         from fastface.version import package_version
 
         value: Any = package_version()
-    elif name == "errors":
-        value = import_module("fastface.errors")
+    elif name in ("errors", "generators"):
+        value = import_module(f"fastface.{name}")
     elif name in _HOME:
         value = getattr(import_module(f"fastface.{_HOME[name]}"), name)
     else:

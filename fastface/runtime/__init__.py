@@ -18,7 +18,7 @@ from fastface.runtime.backends import Arrays, Backend, Request
 from fastface.runtime.onnx_file import OnnxFile, TensorSpec, scan
 from fastface.runtime.providers import NAMES, PRECISIONS, Precision, available_cores, checked, providers
 
-__all__ = ["Precision", "Session", "TensorSpec"]
+__all__ = ["MAX_BATCH", "OnnxFile", "Precision", "Session", "TensorSpec", "describe"]
 
 #: Working memory grows with the batch, speed does not beyond this: see benchmarks/bench_generators.py.
 MAX_BATCH: Final = 8
@@ -234,3 +234,13 @@ def _whole(what: str, value: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise BadArgument(f"{what}: wanted a whole number from 1 to {most}, got {value!r:.20}")
     return value
+
+
+def describe(path: str | Path) -> OnnxFile:
+    """Inputs, outputs and metadata of an .onnx file or a .plan, without running it. ``BadModelFile``."""
+    path = Path(path)
+    if path.suffix.casefold() == ".plan":
+        from fastface.runtime.plan import read_record
+
+        return read_record(path).model(path)
+    return scan(path)

@@ -50,7 +50,11 @@ class OpenVino:
             raise ProviderUnavailable(
                 f"openvino: asked for {self.precision}, it would compute in {in_effect}"
             )
-        self._names = [(index, port.get_any_name()) for index, port in enumerate(self._compiled.outputs)]
+        # A port may bear several names of one tensor; ours is the graph's own, and the order is the graph's.
+        self._names = list(enumerate(request.model.outputs))
+        for (_, name), port in zip(self._names, self._compiled.outputs, strict=True):
+            if name not in port.get_names():
+                raise BadModelFile(f"{request.model.path}: OpenVINO finds no output {name!r:.60}")
         self._requests = threading.local()
         version = openvino.__version__.split("-")[0]
         unit = f" ({bf16_instructions()})" if self.precision == "bf16" and bf16_instructions() else ""
