@@ -12,11 +12,24 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fastface.affect_tables import ACTION_UNITS, PRIMARY_SHAPE, SHAPES, SIDED_SHAPES
+from fastface.affect_tables import (
+    ACTION_UNITS,
+    HEAD_UNITS,
+    ONE_SIDED_UNITS,
+    PRIMARY_SHAPE,
+    SHAPES,
+    SIDED_SHAPES,
+)
 
 Array = NDArray[np.float64]
 
-AU_NAMES: Final[tuple[str, ...]] = tuple(ACTION_UNITS)
+#: The units of the face, then those of the head: the columns of a batch.
+AU_NAMES: Final[tuple[str, ...]] = (*ACTION_UNITS, *HEAD_UNITS)
+#: Every spelling of a unit: both sides or one; the head has no sides, a wink has but one.
+AU_COLUMNS: Final = (
+    *(name + side for name in ACTION_UNITS for side in ("", "L", "R") if side or name not in ONE_SIDED_UNITS),
+    *HEAD_UNITS,
+)
 SHAPE_INDEX: Final[dict[str, int]] = {shape: index for index, shape in enumerate(SHAPES)}
 _AU_INDEX: Final[dict[str, int]] = {name: index for index, name in enumerate(AU_NAMES)}
 
@@ -24,6 +37,10 @@ _AU_INDEX: Final[dict[str, int]] = {name: index for index, name in enumerate(AU_
 _JAW_PARTS_LIPS: Final = 0.3
 _LIPS_PART: Final = ACTION_UNITS["AU25"][1]["mouthLowerDown"]
 _JAW_DROP: Final = ACTION_UNITS["AU26"][1]["jawOpen"]
+_GAZE: Final = {
+    "AU61": ("eyeLookOutLeft", "eyeLookInRight"),
+    "AU62": ("eyeLookInLeft", "eyeLookOutRight"),
+}
 #: The units with a shape of their own, and for each half of the face the columns of those shapes and of the
 #: lower lip.
 _READ_UNITS: Final = [_AU_INDEX[name] for name in PRIMARY_SHAPE]
@@ -50,7 +67,8 @@ def spread(weights: dict[str, float]) -> Array:
 def shapes_of_action_units(left: Array, right: Array) -> Array:
     """What action units look like: (N, U) left and right in [0, 1] → (N, 52) shapes in [0, 1].
 
-    Each shape takes the largest demand of any unit; a shape of the whole face takes the mean of both halves.
+    Each shape takes the largest demand of any unit; a shape of the whole face takes the mean of both halves,
+    the jaw's way aside their difference. The head's units move no shape (``head_pose``).
     """
     middle = (left + right) / 2
     shapes = np.zeros((len(left), len(SHAPES)))
@@ -58,6 +76,11 @@ def shapes_of_action_units(left: Array, right: Array) -> Array:
     lips_left_to_part = np.clip(1 - jaw / _JAW_PARTS_LIPS, 0, 1)
     for name, (_, weights) in ACTION_UNITS.items():
         unit = _AU_INDEX[name]
+        if name == "AU30":
+            aside = left[:, unit] - right[:, unit]
+            shapes[:, SHAPE_INDEX["jawLeft"]] = np.maximum(aside, 0)
+            shapes[:, SHAPE_INDEX["jawRight"]] = np.maximum(-aside, 0)
+            continue
         free = lips_left_to_part if name == "AU25" else 1.0
         for shape, weight in weights.items():
             sides = (("Left", left), ("Right", right)) if shape in SIDED_SHAPES else (("", middle),)
@@ -72,14 +95,21 @@ def read_action_units(shapes: Array) -> tuple[Array, Array]:
     jaw_open = shapes[:, SHAPE_INDEX["jawOpen"]]
     lips_by_jaw = (jaw_open - shapes[:, SHAPE_INDEX["mouthClose"]]) / _JAW_PARTS_LIPS
     rolled = np.minimum(shapes[:, SHAPE_INDEX["mouthRollLower"]], shapes[:, SHAPE_INDEX["mouthRollUpper"]])
+    gaze = {
+        name: np.minimum(*(shapes[:, SHAPE_INDEX[shape]] for shape in pair)) for name, pair in _GAZE.items()
+    }
+    aside = shapes[:, SHAPE_INDEX["jawLeft"]] - shapes[:, SHAPE_INDEX["jawRight"]]
     halves = []
-    for columns, lower_lip in _READ_SIDES:
+    for (columns, lower_lip), sign in zip(_READ_SIDES, (1, -1), strict=True):
         half = np.zeros((len(shapes), len(AU_NAMES)))
         half[:, _READ_UNITS] = shapes[:, columns]
         half[:, _AU_INDEX["AU25"]] = np.maximum(shapes[:, lower_lip] / _LIPS_PART, lips_by_jaw)
         half[:, _AU_INDEX["AU26"]] = jaw_open / _JAW_DROP
         half[:, _AU_INDEX["AU27"]] = (jaw_open - _JAW_DROP) / (1 - _JAW_DROP)
         half[:, _AU_INDEX["AU28"]] = rolled
+        half[:, _AU_INDEX["AU30"]] = sign * aside
+        for name, turned in gaze.items():
+            half[:, _AU_INDEX[name]] = turned
         halves.append(np.clip(half, 0, 1, out=half))
     return halves[0], halves[1]
 

@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface import action_units as au
-from fastface.action_units import Array
+from fastface.action_units import AU_COLUMNS, Array
 from fastface.affect_csv import (
-    AU_COLUMNS,
     KeyFrames,
     Kind,
     checked_number,
@@ -191,7 +190,7 @@ def _check_blend(parts: dict[str, float]) -> tuple[tuple[str, float], ...]:
 def _check_aus(parts: dict[str, float]) -> tuple[tuple[str, float], ...]:
     for name in parts:
         if name not in AU_COLUMNS:
-            raise BadAffect(f"unknown action unit {name!r:.40}{_suggestion(name, au.AU_NAMES)}")
+            raise BadAffect(f"unknown action unit {name!r:.40}{_suggestion(name, AU_COLUMNS)}")
         if name[-1] in "LR" and name[:-1] in parts:
             raise BadAffect(
                 f"{name[:-1]} and {name} overlap; give {name[:-1]}, or {name[:-1]}L and {name[:-1]}R"
@@ -534,7 +533,9 @@ def _tabulate(affects: list[Affect]) -> tuple[Kind, tuple[str, ...], Array]:
         asked = {name for affect in affects for name, _ in affect.parts}
         # A unit given whole here and by side there is kept by side everywhere.
         sided = {name[:-1] for name in asked if name[-1] in "LR"}
-        columns = tuple(n for n in AU_COLUMNS if (n[:-1] in sided) or (n in asked and n not in sided))
+        columns = tuple(
+            n for n in AU_COLUMNS if (n[:-1] in sided if n[-1] in "LR" else n in asked and n not in sided)
+        )
     place = {name: column for column, name in enumerate(columns)}
     values = np.zeros((len(affects), len(columns)))
     for row, affect in zip(values, affects, strict=True):

@@ -12,7 +12,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastface.action_units import AU_NAMES
+from fastface.action_units import AU_COLUMNS
 from fastface.affect_tables import EXPRESSIONS
 from fastface.errors import BadAffect
 
@@ -23,9 +23,6 @@ MAX_CSV_BYTES: Final = 16 << 20
 MAX_KEYS: Final = 100_000
 MAX_FRAMES: Final = 1_000_000
 MAX_FPS: Final = 1000.0
-
-#: Every spelling of an action unit: both sides, or one.
-AU_COLUMNS: Final = tuple(name + side for name in AU_NAMES for side in ("", "L", "R"))
 
 
 @dataclass(frozen=True)

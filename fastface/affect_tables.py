@@ -40,7 +40,9 @@ SHAPES: Final[tuple[str, ...]] = tuple(
 
 #: Action unit → (FACS name, {ARKit shape: weight at AU intensity 1}). Where two units of one face ask for the
 #: same shape the larger demand wins, so that AU25 adds nothing to lips already parted by AU10 or AU16, and
-#: AU26 nothing to the AU27 it is a weaker form of, which is how FACS scores them.
+#: AU26 nothing to the AU27 it is a weaker form of, which is how FACS scores them. Left out, because no
+#: ARKit-named shape moves what they move: AU21 (neck), AU31 (masseter), AU35 to AU37 (cheeks sucked in,
+#: tongue in cheek or on lip), AU38 and AU39 (nostrils). The head's own units stand in ``HEAD_UNITS``.
 ACTION_UNITS: Final[dict[str, tuple[str, dict[str, float]]]] = {
     "AU1": ("inner brow raiser", {"browInnerUp": 1.0}),
     "AU2": ("outer brow raiser", {"browOuterUp": 1.0}),
@@ -48,14 +50,18 @@ ACTION_UNITS: Final[dict[str, tuple[str, dict[str, float]]]] = {
     "AU5": ("upper lid raiser", {"eyeWide": 1.0}),
     "AU6": ("cheek raiser", {"cheekSquint": 1.0, "eyeSquint": 0.3}),
     "AU7": ("lid tightener", {"eyeSquint": 1.0}),
+    "AU8": ("lips toward each other", {"jawOpen": 0.25, "mouthClose": 0.25}),
     "AU9": ("nose wrinkler", {"noseSneer": 1.0, "browDown": 0.2, "mouthUpperUp": 0.15}),
     "AU10": ("upper lip raiser", {"mouthUpperUp": 1.0}),
+    "AU11": ("nasolabial deepener", {"mouthUpperUp": 0.35, "cheekSquint": 0.3, "noseSneer": 0.15}),
     "AU12": ("lip corner puller", {"mouthSmile": 1.0}),
+    "AU13": ("sharp lip puller", {"mouthSmile": 0.45, "cheekPuff": 0.3, "cheekSquint": 0.3}),
     "AU14": ("dimpler", {"mouthDimple": 1.0}),
     "AU15": ("lip corner depressor", {"mouthFrown": 1.0}),
     "AU16": ("lower lip depressor", {"mouthLowerDown": 1.0}),
     "AU17": ("chin raiser", {"mouthShrugLower": 1.0}),
     "AU18": ("lip pucker", {"mouthPucker": 1.0}),
+    "AU19": ("tongue show", {"tongueOut": 1.0, "jawOpen": 0.35}),
     "AU20": ("lip stretcher", {"mouthStretch": 1.0}),
     "AU22": ("lip funneler", {"mouthFunnel": 1.0}),
     "AU23": ("lip tightener", {"mouthPress": 0.5, "mouthRollLower": 0.3, "mouthRollUpper": 0.3}),
@@ -64,18 +70,50 @@ ACTION_UNITS: Final[dict[str, tuple[str, dict[str, float]]]] = {
     "AU26": ("jaw drop", {"jawOpen": 0.6}),
     "AU27": ("mouth stretch", {"jawOpen": 1.0}),
     "AU28": ("lip suck", {"mouthRollLower": 1.0, "mouthRollUpper": 1.0}),
+    "AU29": ("jaw thrust", {"jawForward": 1.0}),
+    "AU30": ("jaw sideways", {"jawLeft": 1.0, "jawRight": 1.0}),
+    "AU32": ("lip bite", {"mouthRollLower": 0.8, "jawOpen": 0.06, "mouthUpperUp": 0.1}),
+    "AU33": ("cheek blow", {"cheekPuff": 0.7, "mouthFunnel": 0.25, "mouthPucker": 0.25}),
+    "AU34": ("cheek puff", {"cheekPuff": 1.0}),
+    "AU41": ("lid droop", {"eyeBlink": 0.35}),
+    "AU42": ("slit", {"eyeBlink": 0.6, "eyeSquint": 0.3}),
     "AU43": ("eyes closed", {"eyeBlink": 1.0}),
+    "AU44": ("squint", {"eyeSquint": 1.0, "cheekSquint": 0.4, "browDown": 0.3, "eyeBlink": 0.25}),
     "AU45": ("blink", {"eyeBlink": 1.0}),
+    "AU46": ("wink", {"eyeBlink": 1.0, "cheekSquint": 0.4}),
+    "AU61": ("eyes turn left", {"eyeLookOutLeft": 1.0, "eyeLookInRight": 1.0}),
+    "AU62": ("eyes turn right", {"eyeLookInLeft": 1.0, "eyeLookOutRight": 1.0}),
+    "AU63": ("eyes up", {"eyeLookUp": 1.0}),
+    "AU64": ("eyes down", {"eyeLookDown": 1.0}),
+    "AU65": ("walleye", {"eyeLookOutLeft": 0.7, "eyeLookOutRight": 0.7}),
+    "AU66": ("cross-eye", {"eyeLookInLeft": 0.9, "eyeLookInRight": 0.9}),
+}
+
+#: Units of one side at a time: AU30L moves the jaw to the subject's left, AU46R winks the right eye.
+ONE_SIDED_UNITS: Final = ("AU30", "AU46")
+
+#: The head's action units → (FACS name, what turns, how far at intensity 1): degrees, or millimetres for
+#: "forward_mm". FACS scores them A to E without angles; these ends are those of an easy turn of the head.
+HEAD_UNITS: Final[dict[str, tuple[str, str, float]]] = {
+    "AU51": ("head turn left", "yaw_deg", 30.0),
+    "AU52": ("head turn right", "yaw_deg", -30.0),
+    "AU53": ("head up", "pitch_deg", 20.0),
+    "AU54": ("head down", "pitch_deg", -20.0),
+    "AU55": ("head tilt left", "roll_deg", 20.0),
+    "AU56": ("head tilt right", "roll_deg", -20.0),
+    "AU57": ("head forward", "forward_mm", 60.0),
+    "AU58": ("head back", "forward_mm", -60.0),
 }
 
 #: The shape by which a unit is read back from a face: the one that no other unit moves more. AU25 to AU28
-#: follow rules of their own in ``action_units.read_action_units``; AU23 and AU45 are not told from AU24 and
-#: AU43 in a still face.
+#: follow rules of their own in ``action_units.read_action_units``, as do jaw and gaze. Not told from others
+#: in a still face: AU8, AU11, AU13, AU23, AU32, AU33, AU41, AU42 and AU44 to AU46.
 PRIMARY_SHAPE: Final[dict[str, str]] = {
     "AU1": "browInnerUp", "AU2": "browOuterUp", "AU4": "browDown", "AU5": "eyeWide", "AU6": "cheekSquint",
     "AU7": "eyeSquint", "AU9": "noseSneer", "AU10": "mouthUpperUp", "AU12": "mouthSmile", "AU14":
     "mouthDimple", "AU15": "mouthFrown", "AU16": "mouthLowerDown", "AU17": "mouthShrugLower", "AU18":
-    "mouthPucker", "AU20": "mouthStretch", "AU22": "mouthFunnel", "AU24": "mouthPress", "AU43": "eyeBlink",
+    "mouthPucker", "AU19": "tongueOut", "AU20": "mouthStretch", "AU22": "mouthFunnel", "AU24": "mouthPress",
+    "AU29": "jawForward", "AU34": "cheekPuff", "AU43": "eyeBlink", "AU63": "eyeLookUp", "AU64": "eyeLookDown",
 }  # fmt: skip
 
 #: What a caller can ask for by name, and what a label can say besides "neutral".

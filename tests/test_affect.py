@@ -21,6 +21,7 @@ from fastface.affect_tables import (
     EMFACS_CORE,
     EVERYDAY,
     EXPRESSIONS,
+    ONE_SIDED_UNITS,
     PROTOTYPES,
     SHAPES,
     SUPPORTS,
@@ -177,7 +178,7 @@ def test_an_expression_survives_the_way_through_action_units(family: str, name: 
 
 
 @settings(deadline=None)
-@given(st.dictionaries(st.sampled_from(au.AU_NAMES), unit, max_size=6))
+@given(st.dictionaries(st.sampled_from([n for n in au.AU_COLUMNS if n[-1] not in "LR"]), unit, max_size=6))
 def test_action_units_give_coefficients_in_range_and_labels_as_asked(asked: dict[str, float]) -> None:
     affect = Affect.aus(asked)
     row = affect.coefficients(SHAPES)
@@ -437,3 +438,25 @@ def test_a_smile_alone_is_called_happy_and_a_calm_face_what_it_resembles() -> No
     tired = Affect.va(*CIRCUMPLEX["tired"]).labels
     assert (tired.expression, tired.intensity) == ("neutral", 0.0)
     assert tired.aus["AU43"] > 0.4
+
+
+def test_units_of_one_side_want_their_side() -> None:
+    for name in ONE_SIDED_UNITS:
+        with pytest.raises(BadAffect, match=f"{name}[LR]"):
+            Affect.aus({name: 1.0})
+    names = ("jawLeft", "jawRight")
+    assert Affect.aus({"AU30L": 0.5}).coefficients(names).tolist() == [0.5, 0.0]
+    assert Affect.aus({"AU30R": 0.5}).coefficients(names).tolist() == [0.0, 0.5]
+    assert affect_model().explain(np.array([0.0, 0.7], np.float32), names).aus == {"AU30R": pytest.approx(0.7)}
+
+
+def test_both_eyes_look_the_same_way_and_are_read_back() -> None:
+    names = ("eyeLookInLeft", "eyeLookOutLeft", "eyeLookInRight", "eyeLookOutRight")
+    to_the_left = Affect.aus({"AU61": 0.5}).coefficients(names)
+    assert to_the_left.tolist() == [0.0, 0.5, 0.5, 0.0]
+    assert affect_model().explain(to_the_left, names).aus == {"AU61": pytest.approx(0.5)}
+
+
+def test_a_path_of_one_sided_units_has_no_columns_of_others() -> None:
+    path = Affect.path([Affect.aus({"AU2L": 1.0}), Affect.aus({"AU2": 0.5})])
+    assert path.columns == ("AU2L", "AU2R")
