@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import onnx
 from onnx import helper
@@ -23,7 +23,7 @@ ELEMENT: Final[dict[str, int]] = {
 
 
 def operator_node(
-    name: str, inputs: Mapping[str, str], outputs: Mapping[str, str], **attributes: int | float
+    name: str, inputs: Mapping[str, str], outputs: Mapping[str, str], **attributes: Any
 ) -> onnx.NodeProto:
     """A node of ``name`` ("FastfaceDeform"); the mappings give the graph's name of each of its arrays.
 

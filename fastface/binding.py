@@ -21,6 +21,7 @@ OWN_NOISE: Final = 0.05  # coefficients of a neutral photo below this are noise 
 OWN_GONE_AT: Final = 0.3  # coefficient at which the photo's own expression has given way
 STILL: Final = 1e-4  # a coefficient below this moves nothing
 ROUNDING_PX: Final = 0.01  # lids and lips that have parted less have not
+CULL_BACKFACES: Final = True  # the mesh is closed to the viewer: what is turned away lies behind something
 DROP_BELOW_MM: Final = 0.005  # parts of the basis that move nothing anyone could see
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface import ops
-from fastface.binding import OWN_GONE_AT, ROUNDING_PX, STILL, Binding
+from fastface.binding import CULL_BACKFACES, OWN_GONE_AT, ROUNDING_PX, STILL, Binding
 from fastface.camera import Camera
 from fastface.folds import fold_weights
 from fastface.relaxation import shift_weights
@@ -127,7 +127,7 @@ class FaceRenderer:
         height, width = self._window.shape[:2]
         found = b.triangle_id, b.bary
         mesh = b.screen, self._shading.triangles
-        ops.rasterize(*mesh, height, width, cull_backfaces=True, out=(*found, None), **shared)
+        ops.rasterize(*mesh, height, width, cull_backfaces=CULL_BACKFACES, out=(*found, None), **shared)
         shifts, folds = shift_weights(deltas, self._names), fold_weights(deltas, self._names)
         controls = np.concatenate([shifts, self._mixes(b.screen), folds], axis=1, dtype=np.float32)
         ops.shade(*positions, *found, controls, self._shading, out=(b.source, b.mask), **shared)
