@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fastface.atomic import write_whole
+from fastface.checkpoints.unpickling import shown
 from fastface.errors import BadArgument, BadModelFile
 from fastface.version import package_version
 
@@ -71,6 +72,33 @@ class Difference:
     #: Largest magnitude of the definition's output, so that the error can be read.
     scale: float
     provider: str
+
+
+def load_strictly(module: nn.Module, tensors: Mapping[str, NDArray[Any]], source: str) -> None:
+    """Give a module all its parameters and buffers.
+
+    Raises ``BadModelFile`` naming what is missing, of another shape, or not known.
+    """
+    wanted = module.state_dict()
+    missing = [name for name in wanted if name not in tensors]
+    unknown = [name for name in tensors if name not in wanted]
+    if missing or unknown:
+        texts = [f"{_some(missing)} missing"] * bool(missing) + [f"{_some(unknown)} not known"] * bool(
+            unknown
+        )
+        raise BadModelFile(f"{source}: {'; '.join(texts)}")
+    for name, tensor in wanted.items():
+        if tensors[name].shape != tuple(tensor.shape):
+            raise BadModelFile(
+                f"{source}: {name} has shape {tensors[name].shape}, wanted {tuple(tensor.shape)}"
+            )
+    # A copy: what is read from a file cannot be written to.
+    module.load_state_dict({name: torch.from_numpy(np.array(tensors[name])) for name in wanted}, strict=True)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(shown(name) for name in names[:4]) + more
 
 
 def part_path(output: str | Path, part: str) -> Path:

@@ -20,6 +20,7 @@ from fastface.errors import BadModelFile
 
 NETWORK: Final = "dnnlib.tflib.network.Network"
 MIN_VERSION: Final = 4
+FOUR_TAPS: Final = np.outer([1, 3, 3, 1], [1, 3, 3, 1]).astype(np.float32) / 64
 MAX_DEPTH: Final = 4
 
 
@@ -181,7 +182,8 @@ def _block(
         layers = {"conv0": (f"{theirs}/Conv0_up", index), "conv1": (f"{theirs}/Conv1", index + 1)}
     for layer, (source, noise) in layers.items():
         convolution(ours, source, f"{name}.{layer}", turned=layer == "conv0")
-        ours[f"{name}.{layer}.resample_filter"] = low_pass
+        # A layer that keeps its size never filters; NVIDIA's PyTorch code gives it one of four taps.
+        ours[f"{name}.{layer}.resample_filter"] = low_pass if layer == "conv0" else FOUR_TAPS
         if settings["use_noise"]:
             reader.noise(ours, source, f"{name}.{layer}", noise)
     last = size == settings["resolution"]
