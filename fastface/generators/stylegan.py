@@ -109,6 +109,16 @@ class StyleGAN:
             inputs["noise_strength"] = np.array(0.0 if noise == "none" else 1.0, np.float32)
         if noise == "random":
             inputs.update(self._random_noise(seed, batch))
+            return inputs
+        for name, shape in self.noise_shapes.items():
+            if name in session.optional:
+                continue
+            if noise == "const":
+                raise BadArgument(
+                    f"{session.path}: exported to be given noise: ask for noise 'random' or 'none', or export it "
+                    "with the checkpoint's"
+                )
+            inputs[name] = np.zeros((batch, *shape), np.float32)
         return inputs
 
     def _random_noise(self, seed: int | Sequence[int], batch: int) -> dict[str, NDArray[Any]]:

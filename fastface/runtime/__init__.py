@@ -77,7 +77,8 @@ class Session:
         self.metadata: dict[str, Any] = model.metadata
         self.provider: str = self._backend.words
         self.precision: str = self._backend.precision
-        self._optional = frozenset(model.defaults)
+        #: Inputs that the file gives a value for.
+        self.optional = frozenset(model.defaults)
 
     def __repr__(self) -> str:
         return f"<Session {self.path.name}: {self.provider}>"
@@ -136,7 +137,7 @@ class Session:
     ) -> tuple[Arrays, list[str], int | None]:
         """The inputs as arrays, the names of those with a batch, and B (None when nothing has one)."""
         unknown = [name for name in inputs if name not in self.inputs]
-        missing = [name for name in self.inputs if name not in inputs and name not in self._optional]
+        missing = [name for name in self.inputs if name not in inputs and name not in self.optional]
         if unknown or missing:
             wrong = f"no input {unknown[0]!r:.40}" if unknown else f"the input {missing[0]!r} is missing"
             wanted = ", ".join(f"{name} {spec}" for name, spec in self.inputs.items())
@@ -210,8 +211,13 @@ def _libraries(model: OnnxFile, custom_ops: Sequence[str | Path]) -> tuple[Path,
     for library in libraries:
         if not library.is_file():
             raise BadArgument(f"custom_ops: {library}: no such file")
-    if model.domains and not libraries:
-        domain, operator = next(iter(model.domains.items()))
+    strange = dict(model.domains)
+    if strange.pop("fastface", None):
+        from fastface.onnx_ops import library_path
+
+        libraries += (library_path(),)
+    if strange and not custom_ops:
+        domain, operator = next(iter(strange.items()))
         raise BadModelFile(
             f"{model.path}: wants the operator {operator!r:.60} of the domain {domain!r:.60}, which no "
             "runtime has; give the library that brings it as custom_ops"

@@ -27,14 +27,14 @@ class OpenVino:
     """A model compiled by OpenVINO for the CPU."""
 
     def __init__(self, request: Request) -> None:
+        if request.custom_ops:
+            raise ProviderUnavailable("openvino: loads no operators made for onnxruntime")
         try:
             import openvino
         except ImportError as error:
             raise ProviderUnavailable(f"openvino: installed but broken ({one_line(error)})") from None
         core = openvino.Core()
         self.precision = _precision(core, request)
-        for library in request.custom_ops:
-            core.add_extension(str(library))
         settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
             "PERFORMANCE_HINT": "LATENCY",
