@@ -1,4 +1,4 @@
-"""The renderer as one ONNX graph: the frames of ``Engine.render``, from a file that any ONNX Runtime opens."""
+"""The renderer as one ONNX graph: the frames of ``Engine.render`` from a file that ONNX Runtime opens."""
 
 from __future__ import annotations
 
