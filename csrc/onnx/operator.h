@@ -110,21 +110,16 @@ constexpr std::int64_t kMostInOneAxis = INT32_MAX;
 
 // True when the shape is what the words say, given what is known already; then more is known.
 inline bool matches(const char* words, const Shape& shape, Sizes& known) {
+  if (static_cast<std::size_t>(each_size(words, [](int, char, std::int64_t) {})) != shape.rank) return false;
   bool fits = true;
-  const int rank = each_size(words, [&](int axis, char letter, std::int64_t number) {
-    if (static_cast<std::size_t>(axis) >= shape.rank) {
-      fits = false;
-      return;
-    }
+  each_size(words, [&](int axis, char letter, std::int64_t number) {
     const std::int64_t size = shape.size[axis];
-    if (letter == 0) {
-      fits = fits && size == number;
-      return;
-    }
-    fits = fits && size >= 0 && size <= kMostInOneAxis && (known[letter] < 0 || known[letter] == size);
-    if (fits) known[letter] = size;
+    std::int64_t wanted = letter == 0 ? number : known[letter];
+    if (wanted < 0) wanted = size <= kMostInOneAxis ? size : -1;
+    fits = fits && size == wanted;
+    if (letter != 0 && fits) known[letter] = size;
   });
-  return fits && static_cast<std::size_t>(rank) == shape.rank;
+  return fits;
 }
 
 // ---- element types
