@@ -22,6 +22,8 @@ from fastface.errors import BadArgument, BadImage
 DIGITAL_SOURCE_TYPE: Final = (
     "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 )
+#: The same scheme: an image that a model made as a whole.
+GENERATED_SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 _RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _IPTC: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
@@ -46,7 +48,7 @@ class Provenance:
     @property
     def is_synthetic(self) -> bool:
         """Whether the file carries this package's marking."""
-        return self.digital_source_type == DIGITAL_SOURCE_TYPE
+        return self.digital_source_type in (DIGITAL_SOURCE_TYPE, GENERATED_SOURCE_TYPE)
 
 
 def require_marking(marked: bool, *, dataset: bool) -> None:
@@ -59,7 +61,9 @@ def require_marking(marked: bool, *, dataset: bool) -> None:
         )
 
 
-def xmp_packet(parameters: Mapping[str, Any], software: str = "fastface") -> bytes:
+def xmp_packet(
+    parameters: Mapping[str, Any], software: str = "fastface", source_type: str = DIGITAL_SOURCE_TYPE
+) -> bytes:
     """The packet for one output: UTF-8 XML. ``parameters`` is plain JSON data; equal in, equal out."""
     text = json.dumps(dict(parameters), ensure_ascii=False, allow_nan=False, sort_keys=True)
     packet = (
@@ -68,7 +72,7 @@ def xmp_packet(parameters: Mapping[str, Any], software: str = "fastface") -> byt
         f'<rdf:RDF xmlns:rdf="{_RDF}">'
         f'<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="{_IPTC}" xmlns:xmp="{_XMP}"'
         f' xmlns:fastface="{_OURS}">'
-        f"<Iptc4xmpExt:DigitalSourceType>{DIGITAL_SOURCE_TYPE}</Iptc4xmpExt:DigitalSourceType>"
+        f"<Iptc4xmpExt:DigitalSourceType>{source_type}</Iptc4xmpExt:DigitalSourceType>"
         f"<xmp:CreatorTool>{escape(software)}</xmp:CreatorTool>"
         f"<fastface:parameters>{escape(text)}</fastface:parameters>"
         "</rdf:Description></rdf:RDF></x:xmpmeta>"

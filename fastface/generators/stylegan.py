@@ -115,8 +115,8 @@ class StyleGAN:
                 continue
             if noise == "const":
                 raise BadArgument(
-                    f"{session.path}: exported to be given noise: ask for noise 'random' or 'none', or export it "
-                    "with the checkpoint's"
+                    f"{session.path}: exported to be given noise: ask for noise 'random' or 'none', or "
+                    "export it with the checkpoint's"
                 )
             inputs[name] = np.zeros((batch, *shape), np.float32)
         return inputs
