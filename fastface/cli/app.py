@@ -8,6 +8,7 @@ import typer
 
 from fastface.cli import setup
 from fastface.cli.exporting import exporting
+from fastface.cli.generate import generate, translate
 from fastface.cli.measure import bench, demo
 from fastface.cli.sheet import fit, sheet
 from fastface.cli.synth import synth
@@ -43,6 +44,8 @@ app.command()(sheet)
 app.command()(fit)
 app.add_typer(setup.models, name="model")
 app.add_typer(exporting, name="export")
+app.command()(generate)
+app.command()(translate)
 app.command()(setup.doctor)
 app.command()(bench)
 app.command(hidden=True)(demo)

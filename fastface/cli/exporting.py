@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from fastface.cli.engines import tensorrt
 from fastface.cli.export_renderer import export_renderer
 
 exporting = typer.Typer(help="Write ONNX graphs: the renderer, generators.", no_args_is_help=True)
 exporting.command("renderer")(export_renderer)
+exporting.command("tensorrt")(tensorrt)
