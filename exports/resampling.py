@@ -71,6 +71,71 @@ def doubling_padding(taps: int) -> Padding:
     return (taps + 1) // 2, (taps - 2) // 2
 
 
+class Filter(nn.Module):
+    """``resample`` for a fixed number of channels, its weights made beforehand: what is exported."""
+
+    def __init__(
+        self,
+        f: Tensor,
+        channels: int,
+        dtype: torch.dtype,
+        *,
+        up: int = 1,
+        down: int = 1,
+        padding: Padding = NO_PADDING,
+        gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if up != 1 and down != 1:
+            raise ValueError("one filter doubles or halves, not both")
+        axes = [(f * gain**0.5)[None, :], (f * gain**0.5)[:, None]] if f.ndim == 1 else [f * gain]
+        self.steps = nn.ModuleList(
+            _Step(axis, channels, dtype, up=up, down=down, padding=padding) for axis in axes
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for step in self.steps:
+            x = step(x)
+        return x
+
+
+class _Step(nn.Module):
+    weight: Tensor
+
+    def __init__(
+        self, f: Tensor, channels: int, dtype: torch.dtype, *, up: int, down: int, padding: Padding
+    ) -> None:
+        super().__init__()
+        rows, columns = f.shape
+        moved = (rows > 1 or columns == 1, columns > 1 or rows == 1)
+        self.transposed = up > 1
+        weight = f if self.transposed else f.flip((0, 1))
+        self.register_buffer("weight", weight.to(dtype)[None, None].repeat(channels, 1, 1, 1))
+        self.stride = tuple((up if self.transposed else down) if axis else 1 for axis in moved)
+        taps = (rows, columns)
+        around = [
+            (_of_whole(taps[n], up, padding) if self.transposed else padding) if moved[n] else NO_PADDING
+            for n in (0, 1)
+        ]
+        # What lies evenly around the image is the convolution's own padding, the rest is done apart.
+        even = all(
+            before == after and (before <= 0 if self.transposed else before >= 0) for before, after in around
+        )
+        self.own = tuple(abs(before) for before, _ in around) if even else (0, 0)
+        self.apart = None if even else (*around[1], *around[0])
+        self.groups = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.transposed:
+            x = functional.conv_transpose2d(
+                x, self.weight, stride=self.stride, padding=self.own, groups=self.groups
+            )
+            return x if self.apart is None else functional.pad(x, self.apart)
+        if self.apart is not None:
+            x = functional.pad(x, self.apart)
+        return functional.conv2d(x, self.weight, stride=self.stride, padding=self.own, groups=self.groups)
+
+
 class Doubling(nn.Module):
     """An image (B, C, H, W) convolved with a kernel between widened pixels → (B, O, 2H, 2W).
 
