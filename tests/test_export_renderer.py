@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 from fastface import onnx_ops
 from fastface.engine import Engine, FittedFace
+from fastface.errors import BadArgument, BadModelFile, NoFaceFound, ProviderUnavailable
 
 onnx = pytest.importorskip("onnx")
 
@@ -63,3 +69,218 @@ def test_frames_and_masks_are_the_engines(exported: Exported, frames: int) -> No
     assert (difference > 0).mean() <= 1e-3 if frames else True
     for mask, row in zip(masks, rows, strict=True):
         np.testing.assert_array_equal(mask != 0, exported.engine.mask(exported.face, coefficients=row) != 0)
+
+
+def test_neutral_is_the_photo_bit_for_bit(exported: Exported) -> None:
+    rows = np.zeros((3, len(exported.about["expression_names"])), np.float32)
+    rows[1] = 5e-5  # less than anything that moves
+    frames, masks = exported.run(rows)
+    for frame in frames:
+        np.testing.assert_array_equal(frame, exported.face.photo)
+    assert not masks.any()
+
+
+def test_a_frame_does_not_depend_on_its_batch(exported: Exported) -> None:
+    rows = asked(exported, 5, seed=3)
+    together, _ = exported.run(rows)
+    for row, frame in zip(rows, together, strict=True):
+        np.testing.assert_array_equal(exported.run(row[None])[0][0], frame)
+
+
+def test_outside_the_mask_every_pixel_is_the_photos(exported: Exported) -> None:
+    frames, masks = exported.run(asked(exported, 4, seed=4))
+    assert 0.02 < (masks != 0).mean() < 0.7
+    photo = np.broadcast_to(exported.face.photo, frames.shape)
+    np.testing.assert_array_equal(frames[masks == 0], photo[masks == 0])
+
+
+def test_the_graph_says_what_it_is(exported: Exported) -> None:
+    about = onnx_ops.metadata(exported.session)
+    assert about == exported.about
+    assert about["kind"] == "renderer"
+    assert about["model_sha256"] == exported.engine.model.digest == exported.face.model_hash
+    assert about["photo_sha256"] == exported.face.photo_sha256
+    assert about["expression_names"] == list(exported.engine.model.expression_names)
+    assert (about["height"], about["width"]) == (256, 256)
+    assert about["operators"] == {name: o.version for name, o in onnx_ops.operators().items()}
+    assert "compositeWithTrainedAlgorithmicMedia" in about["provenance"]["digital_source_type"]
+    (coefficients,) = exported.session.get_inputs()
+    assert (coefficients.name, coefficients.shape) == ("coefficients", ["B", len(about["expression_names"])])
+    assert [(o.name, o.shape) for o in exported.session.get_outputs()] == [
+        ("frames", ["B", 256, 256, 3]),
+        ("masks", ["B", 256, 256]),
+    ]
+
+
+def test_a_given_camera_moves_the_face_and_the_photos_own_does_not(
+    exported: Exported, tmp_path: Path
+) -> None:
+    from fastface.exports.renderer import export_renderer
+
+    path = tmp_path / "camera.onnx"
+    about = export_renderer(exported.engine.model, exported.face, path, camera=True)
+    opened = onnx_ops.session(path)
+    rows = asked(exported, 3, seed=5)[[0, 1]]
+    wanted, _ = exported.run(rows)
+    own = np.array([about["camera"]], np.float32)
+    for camera in (own, np.repeat(own, 2, axis=0)):
+        (frames,) = opened.run(["frames"], {"coefficients": rows, "camera": camera})
+        np.testing.assert_array_equal(frames, wanted)
+    shifted = own + np.array([[0, 2, 0]], np.float32)
+    (frames,) = opened.run(["frames"], {"coefficients": rows, "camera": shifted})
+    # Two pixels to the right: nearer to the same frame two pixels on than to the frame itself.
+    box = slice(90, 170), slice(90, 160)
+    moved = wanted[:, box[0], 88:158].astype(int) - frames[:, box[0], box[1]]
+    still = wanted[:, box[0], box[1]].astype(int) - frames[:, box[0], box[1]]
+    assert np.abs(moved).mean() < 0.5 * np.abs(still).mean()
+
+
+def test_a_fit_is_carried_to_another_size(portrait: Callable[..., Image]) -> None:
+    """Sides that do not divide: the model stays on the landmarks, which stay on the face."""
+    from fastface.exports.renderer import resized
+    from fastface.fitting import FaceFitter
+
+    engine = Engine(threads=2)
+    face = engine.fit(portrait("030", 487, 461))
+    fitter = FaceFitter(engine.model)
+    for longest in (203, 487, 800):
+        made = resized(face, longest)
+        assert max(made.photo.shape) == longest
+        scale = np.array(made.photo.shape[1::-1]) / np.array(face.photo.shape[1::-1])
+        np.testing.assert_allclose(made.landmarks_px, face.landmarks_px * scale, rtol=0, atol=1e-3)
+        on_model = made.camera.project(fitter.landmark_motion(made.fit)[0]) + made.fit_residual_px
+        before = face.camera.project(fitter.landmark_motion(face.fit)[0]) + face.fit_residual_px
+        np.testing.assert_allclose(on_model, before * scale, rtol=0, atol=0.02)
+    assert resized(face, 487) is face
+    with pytest.raises(NoFaceFound, match="too small"):
+        resized(face, 20)
+    with pytest.raises(BadArgument, match="size must be 1"):
+        resized(face, 0)
+
+
+def test_ict_renders_the_same_too(shared: Path, portrait: Callable[..., Image], tmp_path: Path) -> None:
+    from fastface.exports.renderer import export_renderer
+    from fastface.importers.ict import import_ict
+
+    engine = Engine(import_ict(shared / "data" / "ict_facekit" / "ict_facekit.npz"), threads=2)
+    face = engine.fit(portrait("019", 230, 251))
+    about = export_renderer(engine.model, face, tmp_path / "ict.onnx")
+    made = Exported(engine, face, tmp_path / "ict.onnx", about, onnx_ops.session(tmp_path / "ict.onnx"))
+    rows = asked(made, 3, seed=6)
+    frames, _ = made.run(rows)
+    difference = np.abs(frames.astype(np.int16) - engine.render_batch(face, coefficients=rows))
+    assert difference.max() <= 1
+
+
+def test_it_costs_about_what_the_engine_costs(exported: Exported) -> None:
+    rows = asked(exported, 16, seed=7)
+    out = np.empty((16, 256, 256, 3), np.uint8)
+    best = {"engine": np.inf, "graph": np.inf}
+    for _ in range(8):
+        for name, render in (
+            ("engine", lambda: exported.engine.render_batch(exported.face, coefficients=rows, out=out)),
+            ("graph", lambda: exported.run(rows)),
+        ):
+            start = time.perf_counter()
+            render()
+            best[name] = min(best[name], time.perf_counter() - start)
+    assert best["graph"] < 2 * best["engine"], best
+
+
+# ---- from outside ----------------------------------------------------------------------------------------
+
+
+def test_plain_onnxruntime_needs_the_library_and_nothing_else(exported: Exported) -> None:
+    import onnxruntime
+
+    with pytest.raises(Exception, match=r"(?i)fastface"):
+        onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.register_custom_ops_library(str(onnx_ops.library_path()))
+    opened = onnxruntime.InferenceSession(exported.path, options, providers=["CPUExecutionProvider"])
+    rows = asked(exported, 2, seed=8)
+    np.testing.assert_array_equal(opened.run(None, {"coefficients": rows})[0], exported.run(rows)[0])
+
+
+def test_a_program_in_c_plus_plus_renders_the_same(exported: Exported, tmp_path: Path) -> None:
+    import onnxruntime
+
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    runtimes = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
+    root = Path(__file__).resolve().parents[1]
+    if not compiler or not runtimes:
+        pytest.skip("needs a C++ compiler and a Linux wheel of onnxruntime")
+    program = tmp_path / "onnx_renderer"
+    source = [f"-I{root / 'csrc'}", str(root / "tests" / "cpp" / "onnx_renderer.cpp"), "-ldl"]
+    subprocess.run([compiler, "-std=c++17", "-o", str(program), *source], check=True)
+    rows = asked(exported, 3, seed=9)
+    rows.tofile(tmp_path / "rows")
+    where = [runtimes[0], onnx_ops.library_path(), exported.path, tmp_path / "rows"]
+    command = [str(word) for word in (program, *where, 3, 256, 256, tmp_path / "frames")]
+    subprocess.run(command, check=True, timeout=60)
+    frames = np.fromfile(tmp_path / "frames", np.uint8).reshape(3, 256, 256, 3)
+    np.testing.assert_array_equal(frames, exported.run(rows)[0])
+
+
+def test_what_cannot_be_opened_is_refused(exported: Exported, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(exported.path.read_bytes()[:5000])
+    with pytest.raises(BadModelFile, match=r"damaged\.onnx: "):
+        onnx_ops.session(damaged)
+    with pytest.raises(BadModelFile, match="no such file"):
+        onnx_ops.session(tmp_path / "none.onnx")
+    with pytest.raises(ProviderUnavailable, match="wanted TensorrtExecutionProvider, this onnxruntime has"):
+        onnx_ops.session(exported.path, providers=["TensorrtExecutionProvider"])
+    with pytest.raises(BadArgument, match="threads must be"):
+        onnx_ops.session(exported.path, threads=0)
+    graph = onnx.load(exported.path)
+    del graph.metadata_props[:]
+    onnx.save(graph, damaged)
+    with pytest.raises(BadModelFile, match="no metadata"):
+        onnx_ops.metadata(onnx_ops.session(damaged))
+
+
+def test_a_face_of_another_head_is_refused(exported: Exported, tmp_path: Path) -> None:
+    from fastface.exports.renderer import export_renderer
+
+    other = replace(exported.face, model_hash="0" * 64)
+    with pytest.raises(BadModelFile, match="fitted with another head model"):
+        export_renderer(exported.engine.model, other, tmp_path / "r.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_writes_it(portrait: Callable[..., Image], tmp_path: Path) -> None:
+    from fastface.cli.app import app
+    from fastface.images import write_image
+
+    write_image(tmp_path / "photo.png", portrait("117", 300, 280))
+    words = ["export", "renderer", "--face", tmp_path / "photo.png", "--size", 200, "-o", tmp_path / "r.onnx"]
+    done = CliRunner().invoke(app, [*map(str, words), "--json"])
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    assert (record["width"], record["height"], record["worst_grey_levels"]) == (187, 200, 0)
+    frames = onnx_ops.session(tmp_path / "r.onnx").run(
+        ["frames"], {"coefficients": np.zeros((1, len(record["expression_names"])), np.float32)}
+    )[0]
+    assert frames.shape == (1, 200, 187, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--face", "none.jpg", "-o", "r.onnx"], "none.jpg: no such file"),
+        (["--face", "none.npz", "-o", "r.onnx"], "none.npz: cannot be read"),
+        (["--face", "none.npz", "-o", "r.txt"], "a graph ends in .onnx"),
+        (["--face", "none.npz", "-o", "nowhere/r.onnx"], "there is no folder"),
+    ],
+)
+def test_the_command_says_in_a_line_what_is_wrong(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastface.cli.app import app
+
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["export", "renderer", *words])
+    assert done.exit_code == 1
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
