@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fastface.errors import BadArgument, BadModelFile, ProviderUnavailable
 from fastface.runtime.backends import Arrays, Backend, Request
 from fastface.runtime.onnx_file import OnnxFile, TensorSpec, scan
-from fastface.runtime.providers import NAMES, PRECISIONS, Precision, available_cores, checked, providers
+from fastface.runtime.providers import NAMES, PRECISIONS, Precision, available_cores, checked, provider_table
 
 __all__ = ["MAX_BATCH", "OnnxFile", "Precision", "Session", "TensorSpec", "describe"]
 
@@ -114,14 +114,15 @@ class Session:
         return self._backend.run_dlpack(inputs)
 
     def _fastest(self, request: Request) -> Backend:
-        for name, provider in providers().items():
+        table = provider_table()
+        for name, provider in table.items():
             if provider.missing:
                 self.passed_over[name] = provider.missing
                 continue
+            # What a GPU's runtime lacks, the next one takes; openvino takes whole graphs or nothing.
+            rest = [n for n in NAMES[NAMES.index(name) + 1 :] if n != "openvino" and not table[n].missing]
             try:
-                return _start(
-                    request, [*NAMES[NAMES.index(name) :]] if name in ("tensorrt", "cuda") else [name]
-                )
+                return _start(request, [name, *rest] if name in ("tensorrt", "cuda") else [name])
             except ProviderUnavailable as error:
                 self.passed_over[name] = str(error).removeprefix(f"{name}: ")
             except BadModelFile as error:
@@ -200,8 +201,7 @@ def _start(request: Request, names: Sequence[str]) -> Backend:
         return OpenVino(request)
     from fastface.runtime.ort import OnnxRuntime
 
-    there = [name for name in names if name != "openvino" and not providers()[name].missing]
-    return OnnxRuntime(request, there)
+    return OnnxRuntime(request, names)
 
 
 def _libraries(model: OnnxFile, custom_ops: Sequence[str | Path]) -> tuple[Path, ...]:
@@ -226,8 +226,10 @@ def _libraries(model: OnnxFile, custom_ops: Sequence[str | Path]) -> tuple[Path,
 
 
 def _check_shape(what: str, shape: tuple[int, ...], spec: TensorSpec, sizes: dict[str, int]) -> None:
-    fits = len(shape) == len(spec.shape)
-    for got, wanted in zip(shape, spec.shape, strict=False):
+    if len(shape) != len(spec.shape):
+        raise BadArgument(f"{what} must be {spec}, got {shape}")
+    fits = True
+    for got, wanted in zip(shape, spec.shape, strict=True):
         if isinstance(wanted, int):
             fits = fits and got == wanted
         elif wanted and sizes.setdefault(wanted, got) != got:

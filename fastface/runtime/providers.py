@@ -44,7 +44,7 @@ class Provider:
 
 
 @lru_cache(maxsize=1)
-def providers() -> dict[str, Provider]:
+def provider_table() -> dict[str, Provider]:
     """Every provider by name, fastest first."""
     found = {}
     for name, lack in zip(NAMES, (_no_tensorrt(), _no_cuda(), _no_openvino(), ""), strict=True):
@@ -106,9 +106,9 @@ def checked(asked: Sequence[str] | None) -> list[str] | None:
 
 def require(name: str) -> None:
     """Raise ``ProviderUnavailable``, with what is there and how to get it, unless the provider is there."""
-    provider = providers()[name]
+    provider = provider_table()[name]
     if provider.missing:
-        there = ", ".join(key for key, value in providers().items() if not value.missing)
+        there = ", ".join(key for key, value in provider_table().items() if not value.missing)
         raise ProviderUnavailable(
             f"{name}: {provider.missing}. Installed: {there}. To get it: {provider.advice}"
         )
