@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from threading import Lock
 from typing import Any, Final, NamedTuple
@@ -16,17 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface.affect import Affect, AffectPath, affect_model
+from fastface.affect_tables import HEAD_UNITS
 from fastface.binding import bind
 from fastface.errors import BadAffect, BadArgument, BadModelFile, NoFaceFound, ProviderUnavailable
 from fastface.face import FittedFace
 from fastface.fitting import FaceFitter
 from fastface.head_models import open_model
+from fastface.head_pose import LIMITS, HeadPose, poses_of_action_units
 from fastface.images import read_image
 from fastface.labels import Labels, Pose
 from fastface.landmarks import FaceLandmarks, LandmarkDetector, landmarks68
 from fastface.morphable import HeadModel
 from fastface.rendering import FaceRenderer, ImagePool, MovingLandmarks
 from fastface.rig import RigBuilder
+from fastface.turning import TurningRenderer
 from fastface.version import package_version
 
 __all__ = ["Engine", "FittedFace", "Frame"]
@@ -89,6 +92,7 @@ class Engine:
         self._rigs = RigBuilder(self._fitter)
         self._detector = LandmarkDetector()
         self._faces: WeakKeyDictionary[FittedFace, _Ready] = WeakKeyDictionary()
+        self._turning: WeakKeyDictionary[FittedFace, TurningRenderer] = WeakKeyDictionary()
         self._lock = Lock()
 
     # ------------------------------------------------------------------------------------------- once a photo
@@ -144,16 +148,25 @@ class Engine:
 
     # ------------------------------------------------------------------------------------------- every frame
 
-    def render(self, face: FittedFace, affect: Affect | None = None, *, coefficients: object = None) -> Image:
+    def render(
+        self,
+        face: FittedFace,
+        affect: Affect | None = None,
+        *,
+        coefficients: object = None,
+        pose: HeadPose | None = None,
+    ) -> Image:
         """One frame ``(H, W, 3)`` uint8 of the photo's size.
 
         ``affect``, or ``coefficients (E,)`` in the order of ``model.expression_names``; neutral, or neither,
-        gives the photo exactly.
+        gives the photo exactly. ``pose`` turns the head away from the photo's pose, beside what AU51 to AU58
+        of the affect ask for.
 
         Raises ``BadAffect``; ``BadModelFile`` when the face was fitted with another head model.
         """
-        out = np.empty((1, *self._ready(face).photo.shape), np.uint8)
-        self._ready(face).renderer.render(self._coefficients(_one(affect, coefficients)), out)
+        ready, asked = self._ready(face), _one(affect, coefficients, pose)
+        out = np.empty((1, *ready.photo.shape), np.uint8)
+        self._draw(face, ready, asked, self._coefficients(asked), out)
         image: Image = out[0]
         return image
 
@@ -163,6 +176,7 @@ class Engine:
         affects: Sequence[Affect] | AffectPath | None = None,
         *,
         coefficients: object = None,
+        pose: HeadPose | None = None,
         out: Image | None = None,
     ) -> Image:
         """Frames ``(B, H, W, 3)`` uint8, into ``out`` if given. ``coefficients`` is then (B, E).
@@ -170,12 +184,13 @@ class Engine:
         Raises like ``render``, and ``BadArgument`` when ``out`` does not fit.
         """
         ready = self._ready(face)
-        rows = self._coefficients(_many(affects, coefficients))
+        asked = _many(affects, coefficients, pose)
+        rows = self._coefficients(asked)
         shape = (len(rows), *ready.photo.shape)
         if out is None:
             out = np.empty(shape, np.uint8)
         _check_out(out, shape)
-        ready.renderer.render(rows, out)
+        self._draw(face, ready, asked, rows, out)
         return out
 
     def stream(
@@ -184,18 +199,19 @@ class Engine:
         path: AffectPath | Sequence[Affect] | None = None,
         *,
         coefficients: object = None,
+        pose: HeadPose | None = None,
     ) -> Iterator[Frame]:
         """Frames one by one, rendered ahead by other threads while the caller works on the last ones.
 
         Memory is flat however long the path: an image is used again as soon as nobody refers to it. What
         ``render_batch`` would refuse is refused here at once, not on the way.
         """
-        ready, asked = self._ready(face), _many(path, coefficients)
-        if asked.given is not None:
-            asked = _Asked(given=self._coefficients(asked).copy())  # the caller may go on to use its array
-        return self._frames(ready, asked)
+        ready, asked = self._ready(face), _many(path, coefficients, pose)
+        if asked.given is not None:  # the caller may go on to use its array
+            asked = replace(asked, given=self._coefficients(asked).copy())
+        return self._frames(face, ready, asked)
 
-    def _frames(self, ready: _Ready, asked: _Asked) -> Iterator[Frame]:
+    def _frames(self, face: FittedFace, ready: _Ready, asked: _Asked) -> Iterator[Frame]:
         renderer = ready.renderer
         parts = renderer.groups(len(asked))
         groups = iter(parts)
@@ -204,7 +220,10 @@ class Engine:
         def made(group: slice, images: Image) -> tuple[Image, list[Labels]]:
             part = asked.part(group)
             rows = self._coefficients(part)
-            renderer.render_group(rows, images[: len(rows)])
+            if asked.turns:
+                self._draw(face, ready, part, rows, images[: len(rows)])
+            else:
+                renderer.render_group(rows, images[: len(rows)])
             return images, self._labels(ready, part, rows)
 
         coming: deque[Future[tuple[Image, list[Labels]]]] = deque()
@@ -225,15 +244,31 @@ class Engine:
                 for group in coming:
                     group.cancel()
 
-    def labels(self, face: FittedFace, affect: Affect | None = None, coefficients: object = None) -> Labels:
+    def labels(
+        self,
+        face: FittedFace,
+        affect: Affect | None = None,
+        coefficients: object = None,
+        pose: HeadPose | None = None,
+    ) -> Labels:
         """The labels of the frame that ``render`` makes of the same arguments."""
-        ready, asked = self._ready(face), _one(affect, coefficients)
+        ready, asked = self._ready(face), _one(affect, coefficients, pose)
         return self._labels(ready, asked, self._coefficients(asked))[0]
 
-    def mask(self, face: FittedFace, affect: Affect | None = None, *, coefficients: object = None) -> Image:
+    def mask(
+        self,
+        face: FittedFace,
+        affect: Affect | None = None,
+        *,
+        coefficients: object = None,
+        pose: HeadPose | None = None,
+    ) -> Image:
         """(H, W) 1 where the frame may differ from the photo; elsewhere it is the photo, bit for bit."""
-        ready, asked = self._ready(face), _one(affect, coefficients)
-        masked: Image = ready.renderer.mask(self._coefficients(asked))[0]
+        ready, asked = self._ready(face), _one(affect, coefficients, pose)
+        rows = self._coefficients(asked)
+        if asked.turns:
+            return self._turner(face).mask_turned(rows[0], asked.poses()[0])
+        masked: Image = ready.renderer.mask(rows)[0]
         return masked
 
     # ------------------------------------------------------------------------------------------- within
@@ -255,6 +290,21 @@ class Engine:
             return self._affects.batch(affects.kind, affects.columns, affects.values, names)
         rows = [self._affects.coefficients(affect, names) for affect in affects]
         return np.stack(rows) if rows else np.zeros((0, len(names)), np.float32)
+
+    def _draw(self, face: FittedFace, ready: _Ready, asked: _Asked, rows: Float32, out: Image) -> None:
+        if asked.turns:
+            self._turner(face).render_turned(rows, asked.poses(), out)
+        else:
+            ready.renderer.render(rows, out)
+
+    def _turner(self, face: FittedFace) -> TurningRenderer:
+        with self._lock:
+            turner = self._turning.get(face)
+            if turner is None:
+                rig = self._rigs.build(face.fit, face.photo, face.landmarks_px, turns=True)
+                bound = bind(rig, face.photo, face.expression, self.model.expression_names)
+                turner = self._turning[face] = TurningRenderer(bound, rig, self.threads)
+        return turner
 
     def _ready(self, face: FittedFace) -> _Ready:
         if not isinstance(face, FittedFace):
@@ -302,8 +352,9 @@ class Engine:
         explained = (self._affects.explain(row, names) for row in rows)
         shown = explained if asked.given is not None else map(self._affects.labels, asked.affects)
         made = []
-        for affect, row, delta in zip(shown, rows, ready.renderer.deltas(rows), strict=True):
-            points = ready.landmarks.at(delta)
+        deltas, poses = ready.renderer.deltas(rows), asked.poses()
+        for affect, row, delta, pose in zip(shown, rows, deltas, poses, strict=True):
+            points = ready.landmarks.at(delta, pose)
             made.append(
                 Labels(
                     expression=affect.expression,
@@ -314,7 +365,7 @@ class Engine:
                     coefficients=dict(zip(names, row.tolist(), strict=True)),
                     landmarks68_px=landmarks68(points),
                     landmarks478_px=points,
-                    **ready.said,
+                    **(ready.said | {"pose": ready.landmarks.pose(pose)} if asked.turns else ready.said),
                 )
             )
         return made
@@ -322,39 +373,69 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What to show, frame by frame: affects, or coefficients (B, E) that the caller brought."""
+    """What to show, frame by frame: affects, or coefficients (B, E) that the caller brought; and one pose."""
 
     affects: Sequence[Affect] | AffectPath = ()
     given: Float32 | None = None
+    pose: HeadPose | None = None
 
     def __len__(self) -> int:
         return len(self.affects if self.given is None else self.given)
 
     def part(self, frames: slice) -> _Asked:
-        return _Asked(self.affects[frames], None if self.given is None else self.given[frames])
+        return replace(
+            self, affects=self.affects[frames], given=None if self.given is None else self.given[frames]
+        )
+
+    @property
+    def turns(self) -> bool:
+        """Whether any frame, here or in the path this is a part of, turns the head."""
+        if self.pose is not None and any(self.pose.row()):
+            return True
+        if isinstance(self.affects, AffectPath):
+            return any(name in HEAD_UNITS for name in self.affects.columns)
+        return any(name in HEAD_UNITS for affect in self.affects for name, _ in affect.parts)
+
+    def poses(self) -> NDArray[np.float64]:
+        """(B, 4): the one pose and what the action units of each frame add to it, within limits."""
+        poses = np.tile(np.array((self.pose or HeadPose()).row()), (len(self), 1))
+        if isinstance(self.affects, AffectPath):
+            poses += poses_of_action_units(self.affects.columns, self.affects.values)
+        else:
+            for pose, affect in zip(poses, self.affects, strict=False):
+                names, values = zip(*affect.parts, strict=True) if affect.parts else ((), ())
+                pose += poses_of_action_units(names, np.array([values], np.float64))[0]
+        limit = np.array(list(LIMITS.values()))
+        return np.asarray(np.clip(poses, -limit, limit), np.float64)
 
 
-def _one(affect: object, coefficients: object) -> _Asked:
+def _one(affect: object, coefficients: object, pose: object = None) -> _Asked:
     """One frame's; neutral if neither is given."""
     if affect is None and coefficients is not None:
-        return _Asked(given=_rows(coefficients, 1)[None])
-    return _many([Affect.neutral() if affect is None else affect], coefficients)
+        return _Asked(given=_rows(coefficients, 1)[None], pose=_pose(pose))
+    return _many([Affect.neutral() if affect is None else affect], coefficients, pose)
 
 
-def _many(affects: object, coefficients: object) -> _Asked:
+def _many(affects: object, coefficients: object, pose: object = None) -> _Asked:
     if (affects is None) == (coefficients is None):
         raise BadArgument(f"wanted affects or coefficients, got {'neither' if affects is None else 'both'}")
     if affects is None:
-        return _Asked(given=_rows(coefficients, 2))
+        return _Asked(given=_rows(coefficients, 2), pose=_pose(pose))
     if isinstance(affects, AffectPath):
-        return _Asked(affects)
+        return _Asked(affects, pose=_pose(pose))
     if not isinstance(affects, Iterable) or isinstance(affects, str | bytes):
         raise BadAffect(f"wanted a sequence of Affects or a path, got {type(affects).__name__}")
     listed = list(affects)
     for affect in listed:
         if not isinstance(affect, Affect):
             raise BadAffect(f"wanted an Affect, got {type(affect).__name__}")
-    return _Asked(listed)
+    return _Asked(listed, pose=_pose(pose))
+
+
+def _pose(pose: object) -> HeadPose | None:
+    if pose is not None and not isinstance(pose, HeadPose):
+        raise BadAffect(f"wanted a HeadPose, got {type(pose).__name__}")
+    return pose
 
 
 def _rows(coefficients: object, axes: int) -> Float32:

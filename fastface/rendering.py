@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from fastface import ops
 from fastface.binding import CULL_BACKFACES, OWN_GONE_AT, ROUNDING_PX, STILL, Binding
-from fastface.camera import Camera
+from fastface.camera import Camera, angles_deg
 from fastface.folds import fold_weights
+from fastface.head_pose import pivot_of, rotation_of_pose, turned
+from fastface.labels import Pose
 from fastface.relaxation import shift_weights
 
 Float32 = NDArray[np.float32]
@@ -197,13 +199,23 @@ class MovingLandmarks:
 
     def __init__(self, detected: Float32, rest: Float32, motion: Float32, camera: Camera) -> None:
         self._rest, self._camera = rest, camera
+        self._pivot = pivot_of(rest, camera.rotation)
         self._offset = detected - camera.project(rest)
         self._motion = motion.reshape(len(motion), -1)
 
-    def at(self, delta: Float32) -> Float32:
-        """(478, 2) px for one row (E,) of ``FaceRenderer.deltas``."""
+    def at(self, delta: Float32, pose: NDArray[np.float64] | None = None) -> Float32:
+        """(478, 2) px for one row (E,) of ``FaceRenderer.deltas`` and, if the head turns, its pose (4,)."""
         moved = self._rest + (delta @ self._motion).reshape(self._rest.shape)
+        if pose is not None and pose.any():
+            moved = turned(moved, pose, self._pivot)
         return np.asarray(self._offset + self._camera.project(moved), np.float32)
+
+    def pose(self, pose: NDArray[np.float64]) -> Pose:
+        """Where the head is once it has moved by ``pose (4,)``."""
+        camera = self._camera
+        rotation = rotation_of_pose(pose) @ camera.rotation
+        x, y, z = turned(camera.translation_mm[None], pose, self._pivot)[0]
+        return Pose(*angles_deg(rotation), (float(x), float(y), float(z)), camera.focal_px)
 
 
 class ImagePool:

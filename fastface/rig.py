@@ -19,6 +19,7 @@ from fastface.camera import Camera
 from fastface.eyes import bare_eyes, eye_whites
 from fastface.fitting import FACE_RIM, FaceFitter, Fit
 from fastface.folds import fold_maps
+from fastface.head_pose import pivot_of
 from fastface.lighting import LUMINANCE, blurred, estimate_light, linear_of, white_of
 from fastface.morphable import MATERIALS, HeadModel
 from fastface.reference import LEFT_EYE, PAINTED, RIGHT_EYE, SKIN, Shading, vertex_normals
@@ -29,8 +30,10 @@ Int32 = NDArray[np.int32]
 Image = NDArray[np.uint8]
 
 SHEET_REACH: Final = 0.8  # outer-eye distances that the sheet takes to come to rest
+TURN_REACH: Final = 1.9  # the same when the head itself turns
 SHEET_CELLS: Final = 11  # grid cells an outer-eye distance
 _FACING: Final = -0.25  # cosine to the viewer up to which skin may turn into view
+_FACING_TURN: Final = 0.12  # the same when the head turns and would show what lay under the jaw
 _RELIEF: Final = 0.75  # of the irradiance change: what it says of fine relief is half wrong
 _HAIR: Final = 0.012  # outer-eye distances
 _FACING_RIM: Final = 0.3  # the same for skin that counts as the visible edge of the face
@@ -46,6 +49,8 @@ _BAND: Final = 0.12  # outer-eye distances within the rim where the patch's moti
 _BORDER: Final = 0.06  # outer-eye distances within the rim whose motion is carried out
 _SOFT: Final = 0.07  # outer-eye distances over which the border's motion is smoothed
 _RELIEF_FADE: Final = 0.15  # outer-eye distances within the rim: silhouettes would brighten the background
+_RECEDES: Final = 0.9  # outer-eye distances beyond the rim at which the head has its greatest width
+_RECEDING: Final = 0.3  # how much of what shows there lies as far back as that
 _PAINTED: Final = ("teeth", "gums", "tongue", "mouth_interior")
 
 
@@ -74,6 +79,26 @@ class Rig:
     shading: Shading
     eye_rows: tuple[tuple[Int32, Int32], ...]  # vertices of the lids and of the eyeball, left and right
     hair_px: float  # once lids or lips have parted this far, what lies behind them is drawn anew
+    lead: Lead | None = None  # what a turn of the head takes with it, where it may turn
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How vertices near and beyond the rim follow the head on the screen when it turns.
+
+    ``pivot_mm (3,)`` camera space, between the ears; ``border (N,)`` vertices; ``rows (R,)`` those that
+    follow, ``share (R,)`` by how much, the rest being their own motion. Close to the rim they follow the
+    border, ``weights (R, N)``; farther out, where the head recedes, the ``body_mm (R, 3)``, points as far
+    away as the pivot, ``body_share (R,)``.
+    """
+
+    pivot_mm: Float32
+    border: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    share: Float32
+    weights: Float32
+    body_mm: Float32
+    body_share: Float32
 
 
 class RigBuilder:
@@ -91,14 +116,16 @@ class RigBuilder:
             vertices += coefficients @ basis[: len(coefficients)].reshape(len(coefficients), -1)
         return vertices.reshape(-1, 3)
 
-    def build(self, fit: Fit, photo: Image, landmarks_px: Float32) -> Rig:
-        """Cut, bind and light one fitted face; ``photo (H, W, 3)``, ``landmarks_px (478, 2)`` in it."""
-        return _build(self, fit, photo, landmarks_px)
+    def build(self, fit: Fit, photo: Image, landmarks_px: Float32, *, turns: bool = False) -> Rig:
+        """Cut, bind and light one fitted face; ``photo (H, W, 3)``, ``landmarks_px (478, 2)`` in it. With
+        ``turns`` the head may be turned: hair and neck come along."""
+        return _build(self, fit, photo, landmarks_px, turns)
 
 
-def _build(builder: RigBuilder, fit: Fit, photo: Image, landmarks_px: Float32) -> Rig:
+def _build(builder: RigBuilder, fit: Fit, photo: Image, landmarks_px: Float32, turns: bool) -> Rig:
     fitter, model = builder.fitter, builder.model
-    window = _window(landmarks_px, fit.eye_distance_px, photo.shape)
+    reach = TURN_REACH if turns else SHEET_REACH
+    window = _window(landmarks_px, fit.eye_distance_px, photo.shape, reach)
     camera = Camera(
         fit.camera.rotation,
         fit.camera.translation_mm,
@@ -114,11 +141,12 @@ def _build(builder: RigBuilder, fit: Fit, photo: Image, landmarks_px: Float32) -
     rest = camera.project(posed).astype(np.float32)
 
     rim = _Rim(marks[list(FACE_RIM)], window)
-    mesh = _cut(model, posed, rest, rim)
+    mesh = _cut(model, posed, rest, rim, _FACING_TURN if turns else _FACING)
     vertices = posed[mesh.vertices]
     turned = builder.expression[:, mesh.vertices].reshape(-1, 3) @ camera.rotation.T.astype(np.float32)
     turned = turned.reshape(len(builder.expression), -1, 3)
-    sheet = _sheet(vertices, rest[mesh.vertices], turned, mesh, rim, camera, fit.eye_distance_px, window)
+    place = rest[mesh.vertices]
+    sheet = _sheet(vertices, place, turned, mesh, rim, camera, fit.eye_distance_px, window, reach)
 
     neutral = np.concatenate([vertices, sheet.vertices])
     triangles = np.concatenate([mesh.triangles, sheet.triangles + np.int32(len(vertices))])
@@ -163,7 +191,32 @@ def _build(builder: RigBuilder, fit: Fit, photo: Image, landmarks_px: Float32) -
     )
     optics = np.array([camera.focal_px, *camera.centre_px], np.float32)
     rows = _eye_rows(model, mesh)
-    return Rig(window, neutral, basis, optics, shading, rows, _HAIR * fit.eye_distance_px)
+    lead = None
+    if turns:
+        pivot = pivot_of(fitter.landmark_motion(fit)[0], camera.rotation)
+        led = np.concatenate([sheet.band, np.arange(len(vertices), len(neutral))])
+        share = np.concatenate([1 - sheet.band_own, np.ones(len(sheet.vertices), np.float32)])
+        lead = _lead(sheet, rest_px[led], led, share, pivot, optics, rim, fit.eye_distance_px)
+    return Rig(window, neutral, basis, optics, shading, rows, _HAIR * fit.eye_distance_px, lead)
+
+
+def _lead(
+    sheet: _Sheet,
+    places: Float32,
+    led: NDArray[np.int64],
+    share: Float32,
+    pivot: Float32,
+    optics: Float32,
+    rim: _Rim,
+    eye_px: float,
+) -> Lead:
+    beyond = np.maximum(-rim.distance(places), 0)
+    receded = (_RECEDING * _smoothstep(beyond / (_RECEDES * eye_px))).astype(np.float32)
+    weights = sheet.carried.weights(places)
+    moves = weights.sum(1)
+    ray = np.concatenate([(places - optics[1:]) / optics[0], np.ones((len(places), 1), np.float32)], axis=1)
+    border = (1 - receded)[:, None] * weights
+    return Lead(pivot, sheet.border, led, share, border, ray * pivot[2], receded * moves)
 
 
 def _closed_lids(
@@ -189,9 +242,9 @@ def _closed_lids(
     return shifts
 
 
-def _window(landmarks_px: Float32, eye_px: float, shape: tuple[int, ...]) -> Window:
+def _window(landmarks_px: Float32, eye_px: float, shape: tuple[int, ...], reach: float) -> Window:
     rim = landmarks_px[list(FACE_RIM)]
-    margin = (SHEET_REACH + 0.1) * eye_px
+    margin = (reach + 0.1) * eye_px
     low = np.floor(rim.min(0) - margin).astype(int)
     high = np.ceil(rim.max(0) + margin).astype(int)
     left, top = max(int(low[0]), 0), max(int(low[1]), 0)
@@ -206,7 +259,7 @@ class _Mesh:
     kept: NDArray[np.int64]  # (F,) triangles of the model
 
 
-def _cut(model: HeadModel, posed: Float32, rest: Float32, rim: _Rim) -> _Mesh:
+def _cut(model: HeadModel, posed: Float32, rest: Float32, rim: _Rim, least_facing: float) -> _Mesh:
     """The patch: skin inside the rim that faces the viewer, lids, lips and all that lies in the mouth."""
     corners = posed[model.triangles]
     middle = corners.mean(1)
@@ -216,7 +269,7 @@ def _cut(model: HeadModel, posed: Float32, rest: Float32, rim: _Rim) -> _Mesh:
     inside = rim.distance(place) > 0
     depth_limit = np.median(posed[model.triangles[skin]][:, :, 2][inside[skin]]) + 90.0
     mouth = np.isin(model.materials, [MATERIALS.index(name) for name in _PAINTED])
-    keep = mouth | (inside & (~skin | (facing > _FACING)) & (middle[:, 2] < depth_limit))
+    keep = mouth | (inside & (~skin | (facing > least_facing)) & (middle[:, 2] < depth_limit))
     kept = np.flatnonzero(keep)
     used = np.zeros(len(model.vertices), bool)
     used[model.triangles[kept]] = True
@@ -258,6 +311,10 @@ class _Sheet:
     triangles: Int32
     rest_px: Float32
     basis: Float32
+    border: NDArray[np.int64]  # vertices of the patch
+    band: NDArray[np.int64]  # vertices of the patch whose motion gives way to the border's
+    band_own: Float32  # how much of their own motion those keep
+    carried: _Carried
 
 
 def _sheet(
@@ -269,6 +326,7 @@ def _sheet(
     camera: Camera,
     eye_px: float,
     window: Window,
+    reach: float,
 ) -> _Sheet:
     """A grid over the window behind the patch that its border carries along (``_Carried``).
 
@@ -276,7 +334,7 @@ def _sheet(
     one there, and nothing tears or shows twice.
     """
     border = _border(mesh, vertices, rest, rim, eye_px)
-    carried = _Carried(vertices[border], rest[border], basis[:, border], rim, eye_px)
+    carried = _Carried(vertices[border], rest[border], basis[:, border], rim, eye_px, reach)
     band = np.flatnonzero(rim.distance(rest) < _BAND * eye_px)
     own = _smoothstep(rim.distance(rest[band]) / (_BAND * eye_px)).astype(np.float32)[None, :, None]
     basis[:, band] = own * basis[:, band] + (1 - own) * carried.motion(rest[band], vertices[band, 2])
@@ -294,7 +352,8 @@ def _sheet(
     used = np.unique(triangles)
     number = np.zeros(len(nodes), np.int32)
     number[used] = np.arange(len(used), dtype=np.int32)
-    return _Sheet(place[used], number[triangles], nodes[used], motion[:, used])
+    kept = place[used], number[triangles], nodes[used], motion[:, used]
+    return _Sheet(*kept, border, band, own[0, :, 0], carried)
 
 
 class _Carried:
@@ -302,25 +361,32 @@ class _Carried:
     the border's vertices, fading with the distance from the rim.
     """
 
-    def __init__(self, vertices: Float32, rest: Float32, basis: Float32, rim: _Rim, eye_px: float) -> None:
-        self._rest, self._rim, self._eye_px = rest, rim, eye_px
+    def __init__(
+        self, vertices: Float32, rest: Float32, basis: Float32, rim: _Rim, eye_px: float, reach: float
+    ) -> None:
+        self._rest, self._rim, self._eye_px, self._reach = rest, rim, eye_px, reach
         z = vertices[:, 2:]
         # d(x / z): motion on the screen in units of the focal length.
         self._screen = (basis[:, :, :2] - basis[:, :, 2:] * (vertices[:, :2] / z)) / z
         self._modes = len(basis)
 
-    def motion(self, points: Float32, depth: Float32) -> Float32:
-        """(E, N, 3) mm for places (N, 2) px at camera depths (N,) mm."""
+    def weights(self, points: Float32) -> Float32:
+        """(N, M) of the border's M vertices for places (N, 2) px; they sum to 1 at the rim, to 0 far out."""
         # |p - r|² = |p|² - 2 p·r + |r|², about the border's middle so that nothing cancels.
         p, r = points - self._rest.mean(0), self._rest - self._rest.mean(0)
         squared = (p * p).sum(1)[:, None] - 2 * (p @ r.T) + (r * r).sum(1)
         weights = 1.0 / (np.maximum(squared, 0) + np.float32(_SOFT * self._eye_px) ** 2) ** 2
         weights /= weights.sum(1, keepdims=True)
         beyond = np.maximum(-self._rim.distance(points), 0)
-        weights *= ((1 - _smoothstep(beyond / (SHEET_REACH * self._eye_px))) * depth)[:, None]
+        weights *= (1 - _smoothstep(beyond / (self._reach * self._eye_px)))[:, None]
+        return np.asarray(weights, np.float32)
+
+    def motion(self, points: Float32, depth: Float32) -> Float32:
+        """(E, N, 3) mm for places (N, 2) px at camera depths (N,) mm."""
+        weights = self.weights(points) * depth[:, None]
         flat = self._screen.transpose(1, 0, 2).reshape(len(self._rest), -1)
         moved = np.zeros((self._modes, len(points), 3), np.float32)
-        moved[:, :, :2] = (weights.astype(np.float32) @ flat).reshape(len(points), -1, 2).transpose(1, 0, 2)
+        moved[:, :, :2] = (weights @ flat).reshape(len(points), -1, 2).transpose(1, 0, 2)
         return moved
 
 

@@ -59,7 +59,8 @@ def open_face(engine: Engine, source: Path) -> FittedFace:
 
 def parse_action_units(words: list[str]) -> dict[str, float]:
     """["AU1=1", "au12=0.8"] → {"AU1": 1.0, "AU12": 0.8}. Raises ``BadAffect``."""
-    from fastface.affect_csv import AU_COLUMNS, checked_number
+    from fastface.action_units import AU_COLUMNS
+    from fastface.affect_csv import checked_number
     from fastface.errors import BadAffect
 
     spelling = {name.casefold(): name for name in AU_COLUMNS}
