@@ -140,7 +140,13 @@ def _widen(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def export_part(
-    part: Part, output: str | Path, *, kind: str, checkpoint_sha256: str, precision: Precision = "fp32"
+    part: Part,
+    output: str | Path,
+    *,
+    kind: str,
+    checkpoint_sha256: str,
+    precision: Precision = "fp32",
+    options: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write one part beside ``output`` (see ``part_path``), whole or not at all. Raises ``WriteFailed``."""
     model = to_onnx(part, OPSET_BF16 if precision == "bf16" else OPSET)
@@ -149,6 +155,7 @@ def export_part(
         "part": part.name,
         **part.about,
         "precision": precision,
+        "options": dict(options or {}),
         "checkpoint_sha256": checkpoint_sha256,
         "version": package_version(),
     }
@@ -156,8 +163,7 @@ def export_part(
     entry.key, entry.value = METADATA_KEY, json.dumps(about, sort_keys=True)
     model.producer_name, model.producer_version = "fastface", package_version()
     path = part_path(output, part.name)
-    data = model.SerializeToString(deterministic=True)
-    write_whole(path, data)
+    write_whole(path, model.SerializeToString(deterministic=True))
     return path
 
 

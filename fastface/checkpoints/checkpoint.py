@@ -68,7 +68,9 @@ def read_checkpoint(path: str | Path, kind: str | None = None) -> Checkpoint:
         if kind in (None, name) and (found := recognise(value, source)) is not None:
             return _checked(Checkpoint(name, *found, source, digest))
     if kind is not None:
-        raise BadModelFile(f"{source}: not a checkpoint of {kind}{_seen(value)}")
+        others = [name for name, recognise in RECOGNISERS.items() if recognise(value, source) is not None]
+        seen = f"; it is one of {others[0]}" if others else _seen(value)
+        raise BadModelFile(f"{source}: not a checkpoint of {kind}{seen}")
     return _checked(Checkpoint(None, dict(plain_tensors(value) or {}), {}, source, digest))
 
 

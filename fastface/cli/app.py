@@ -9,6 +9,7 @@ import typer
 from fastface.cli import setup
 from fastface.cli.exporting import exporting
 from fastface.cli.generate import generate, translate
+from fastface.cli.generators import convert, verify
 from fastface.cli.measure import bench, demo
 from fastface.cli.sheet import fit, sheet
 from fastface.cli.synth import synth
@@ -44,6 +45,8 @@ app.command()(sheet)
 app.command()(fit)
 app.add_typer(setup.models, name="model")
 app.add_typer(exporting, name="export")
+app.command()(convert)
+app.command()(verify)
 app.command()(generate)
 app.command()(translate)
 app.command()(setup.doctor)
