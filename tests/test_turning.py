@@ -28,7 +28,7 @@ def engine() -> Engine:
         ((20, 0, 0, 0), (20, 0, 0)),
         ((0, 15, 0, 0), (0, 15, 0)),
         ((0, 0, -10, 0), (0, 0, -10)),
-        ((9, 8, 7, 0),) * 2,
+        ((9, 8, 7, 60), (9, 8, 7)),
     ],
 )
 def test_a_pose_turns_a_facing_head_to_its_angles(pose: tuple[float, ...], angles: tuple[float, ...]) -> None:
