@@ -6,7 +6,7 @@ A batch of action units is two arrays (N, U), the subject's left and right half 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -139,3 +139,24 @@ def split_action_units(columns: Sequence[str], values: Array) -> tuple[Array, Ar
         if not name.endswith("L"):
             right[:, unit] = values[:, column]
     return left, right
+
+
+#: Of the FACS intensities 0 … 5 that pain is scored in.
+_FACS_LEVELS: Final = 5.0
+MOST_PAIN: Final = 16.0
+
+
+def pspi(aus: Mapping[str, float]) -> float:
+    """Prkachin and Solomon's pain intensity, 0 … 16: AU4 + max(AU6, AU7) + max(AU9, AU10) + AU43, the first
+    three in FACS levels (5 at intensity 1), closed eyes 0 … 1; of both sides the stronger. K. M. Prkachin,
+    P. E. Solomon, "The structure, reliability and validity of pain expression", Pain 139 (2008)."""
+
+    def of(*units: str) -> float:
+        return max(aus.get(unit + side, 0.0) for unit in units for side in ("", "L", "R"))
+
+    return _FACS_LEVELS * (of("AU4") + of("AU6", "AU7") + of("AU9", "AU10")) + of("AU43", "AU45")
+
+
+def units_in_pain(score: float) -> dict[str, float]:
+    """Action units whose ``pspi`` is ``score`` in [0, 16]: all that it counts, equally strong."""
+    return {unit: score / MOST_PAIN for unit in ("AU4", "AU6", "AU7", "AU9", "AU10", "AU43") if score > 0}

@@ -125,6 +125,11 @@ class Affect:
         right."""
         return cls("action_units", _pairs(intensities, "action units"))
 
+    @classmethod
+    def pain(cls, score: float) -> Affect:
+        """The face of pain of that Prkachin and Solomon score, in [0, 16] (``action_units.pspi``)."""
+        return cls.aus(au.units_in_pain(checked_number(score, "pain", 0.0, au.MOST_PAIN)))
+
     @staticmethod
     def path(points: Sequence[Any], fps: float = 30.0) -> AffectPath:
         """Affects over time at ``fps`` frames a second. ``points`` are all of one kind:

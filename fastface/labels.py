@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fastface.action_units import pspi
 from fastface.atomic import whole_file, write_whole
 from fastface.errors import BadArgument, FastfaceError
 
@@ -92,6 +93,7 @@ class Labels:
             "valence": _number(self.valence, "valence"),
             "arousal": _number(self.arousal, "arousal"),
             "aus": {name: _number(value, name) for name, value in self.aus.items()},
+            "pain": _number(pspi(self.aus), "pain"),
             "coefficients": {name: _number(value, name) for name, value in self.coefficients.items()},
             "pose": {
                 "yaw_deg": _number(self.pose.yaw_deg, "yaw_deg"),

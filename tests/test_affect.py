@@ -447,7 +447,9 @@ def test_units_of_one_side_want_their_side() -> None:
     names = ("jawLeft", "jawRight")
     assert Affect.aus({"AU30L": 0.5}).coefficients(names).tolist() == [0.5, 0.0]
     assert Affect.aus({"AU30R": 0.5}).coefficients(names).tolist() == [0.0, 0.5]
-    assert affect_model().explain(np.array([0.0, 0.7], np.float32), names).aus == {"AU30R": pytest.approx(0.7)}
+    assert affect_model().explain(np.array([0.0, 0.7], np.float32), names).aus == {
+        "AU30R": pytest.approx(0.7)
+    }
 
 
 def test_both_eyes_look_the_same_way_and_are_read_back() -> None:
@@ -460,3 +462,17 @@ def test_both_eyes_look_the_same_way_and_are_read_back() -> None:
 def test_a_path_of_one_sided_units_has_no_columns_of_others() -> None:
     path = Affect.path([Affect.aus({"AU2L": 1.0}), Affect.aus({"AU2": 0.5})])
     assert path.columns == ("AU2L", "AU2R")
+
+
+@given(st.floats(0, 16))
+def test_pain_is_scored_as_it_was_asked(score: float) -> None:
+    assert au.pspi(Affect.pain(score).labels.aus) == pytest.approx(score, abs=1e-5)
+
+
+def test_pain_counts_what_its_score_counts() -> None:
+    assert au.pspi(
+        {"AU4": 0.2, "AU6": 0.4, "AU7": 0.6, "AU9": 1.0, "AU43": 1.0, "AU12": 1.0}
+    ) == pytest.approx(10)
+    assert au.pspi({"AU4L": 1.0, "AU10R": 0.2}) == pytest.approx(6)
+    with pytest.raises(BadAffect, match=r"pain.*16"):
+        Affect.pain(17)
