@@ -340,6 +340,14 @@ def test_a_large_batch_in_pieces_is_the_same(model: Path) -> None:
     np.testing.assert_allclose(pieces, whole, atol=1e-6)
 
 
+def test_only_the_outputs_asked_for_come(model: Path) -> None:
+    session = Session(model, CPU)
+    assert list(session.run(inputs(1), ["output"])) == ["output"]
+    assert session.run(inputs(1), []) == {}
+    with pytest.raises(BadArgument, match="no output 'nothing'"):
+        session.run(inputs(1), ["nothing"])
+
+
 def test_a_batch_of_none_gives_none(model: Path) -> None:
     assert Session(model, CPU).run(inputs(0))["output"].shape == (0, 3, 16, 16)
 

@@ -50,14 +50,18 @@ class GANimation:
     def animate(self, images: Any, aus: NDArray[Any]) -> Images:
         """Images (B, R, R, 3) uint8 at action units (17,) or (B, 17) in [0, 1] in the order of
         ``ACTION_UNITS``, as (B, R, R, 3) uint8. Raises ``BadArgument``."""
-        return self.animate_parts(images, aus).images
+        made = self._run(images, aus, [self._output])
+        return to_images(made[self._output], str(self.parts.files["generator"]))
 
     def animate_parts(self, images: Any, aus: NDArray[Any]) -> Animated:
         """As ``animate``, with the attention and the colour that it is blended from."""
-        image = to_network(images, self.resolution, "images")
-        inputs = {"image": image, "aus": one_each(aus, "aus", self.au_dim, len(image))}
-        made = self.parts.session("generator").run(inputs)
+        made = self._run(images, aus, [self._output, "attention", "colour"])
         name = str(self.parts.files["generator"])
         return Animated(
             to_images(made[self._output], name), made["attention"][:, 0], to_images(made["colour"], name)
         )
+
+    def _run(self, images: Any, aus: NDArray[Any], outputs: list[str]) -> dict[str, NDArray[Any]]:
+        image = to_network(images, self.resolution, "images")
+        inputs = {"image": image, "aus": one_each(aus, "aus", self.au_dim, len(image))}
+        return self.parts.session("generator").run(inputs, outputs)

@@ -69,7 +69,7 @@ class StarGANv2:
         image = to_network(images, self.resolution, "images")
         inputs = {"image": image, "style": one_each(style, "style", self.style_dim, len(image))}
         if self.high_pass:
-            inputs["masks"] = self.parts.session("fan").run({"image": image})["masks"]
+            inputs["masks"] = self.parts.session("fan").run({"image": image}, ["masks"])["masks"]
         made = self.parts.session("generator").run(inputs)[self._output]
         return to_images(made, str(self.parts.files["generator"]))
 

@@ -83,19 +83,27 @@ class Session:
     def __repr__(self) -> str:
         return f"<Session {self.path.name}: {self.provider}>"
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
-        """Run one batch; one larger than ``max_batch`` in pieces. Returns arrays of the caller's own.
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> Arrays:
+        """Run one batch; one larger than ``max_batch`` in pieces. Returns arrays of the caller's own: of the
+        outputs named, or of all.
 
         Every input must have the declared dtype and shape, and the same B; inputs with a value in the
         file may be left out. Raises ``BadArgument`` for inputs that do not fit, ``BadModelFile`` when the
         graph fails on inputs that do.
         """
         given, batched, batch = self._checked(inputs)
+        wanted = list(self.outputs if outputs is None else outputs)
+        if strange := [name for name in wanted if name not in self.outputs]:
+            raise BadArgument(
+                f"{self.path.name}: no output {strange[0]!r:.40}; it has {', '.join(self.outputs)}"
+            )
+        if not wanted:  # runtimes take no names for all of them
+            return {}
         if batch is None or 0 < batch <= self.max_batch:
-            return self._backend.run(given)
+            return self._backend.run(given, wanted)
         if batch == 0:
-            return self._empty()
-        return self._in_pieces(given, batched, batch)
+            return self._empty(wanted)
+        return self._in_pieces(given, batched, batch, wanted)
 
     def run_dlpack(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Run without copies: objects with ``__dlpack__`` in, on the device where the session runs, and such
@@ -166,7 +174,7 @@ class Session:
         ]
         return "B" if "B" in first else str(first[0]) if first else ""
 
-    def _in_pieces(self, given: Arrays, batched: list[str], batch: int) -> Arrays:
+    def _in_pieces(self, given: Arrays, batched: list[str], batch: int, wanted: list[str]) -> Arrays:
         whole: Arrays = {}
         for start in range(0, batch, self.max_batch):
             piece = {
@@ -174,7 +182,7 @@ class Session:
                 for name, array in given.items()
             }
             count = min(self.max_batch, batch - start)
-            for name, array in self._backend.run(piece).items():
+            for name, array in self._backend.run(piece, wanted).items():
                 if not array.ndim or array.shape[0] != count:
                     raise BadArgument(
                         f"{self.path.name}: its output {name} has no batch, so {batch} cannot go in pieces "
@@ -185,10 +193,11 @@ class Session:
                 whole[name][start : start + count] = array
         return whole
 
-    def _empty(self) -> Arrays:
+    def _empty(self, wanted: list[str]) -> Arrays:
         """What a batch of none gives: runtimes disagree on it, so they are not asked."""
         found = {}
-        for name, spec in self.outputs.items():
+        for name in wanted:
+            spec = self.outputs[name]
             shape = [0, *(dim if isinstance(dim, int) else 0 for dim in spec.shape[1:])]
             found[name] = np.empty(shape, spec.dtype)
         return found

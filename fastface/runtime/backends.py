@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,8 +32,8 @@ class Backend(Protocol):
     words: str
     precision: str
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
-        """One batch: checked, C-contiguous arrays in, arrays of the caller's own out."""
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+        """One batch: checked, C-contiguous arrays in, arrays of the caller's own out: those named."""
         ...
 
 

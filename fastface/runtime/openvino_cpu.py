@@ -8,7 +8,7 @@ What that costs a generator is measured in ``benchmarks/bench_generators.py`` an
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -61,7 +61,7 @@ class OpenVino:
         where = f"{request.threads} thread{'s' if request.threads > 1 else ''}"
         self.words = f"OpenVINO {version} CPU, {self.precision}{unit}, {where}"
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
         """One batch. Threads may call it at once: each has a request of its own."""
         request = getattr(self._requests, "own", None)
         if request is None:
@@ -71,7 +71,7 @@ class OpenVino:
         except Exception as error:
             raise BadModelFile(f"{self.words}: the model fails to run: {one_line(error)}") from None
         # The request keeps its buffers for the next run; the caller gets memory of its own.
-        return {name: np.array(found[index]) for index, name in self._names}
+        return {name: np.array(found[index]) for index, name in self._names if name in outputs}
 
 
 def _precision(core: Any, request: Request) -> str:

@@ -56,15 +56,15 @@ class OnnxRuntime:
         self.words = self._words(onnxruntime.__version__, request.threads)
         self._outputs = [output.name for output in session.get_outputs()]
         self._lock = threading.Lock()
-        self._bound = _Bound(session, self._outputs) if names[0] != "cpu" else None
+        self._bound = _Bound(session) if names[0] != "cpu" else None
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
         """One batch. Raises ``BadModelFile`` when the graph cannot be computed."""
         try:
             if self._bound is not None:
                 with self._lock:
-                    return self._bound.run(inputs)
-            return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+                    return self._bound.run(inputs, outputs)
+            return dict(zip(outputs, self._session.run(list(outputs), dict(inputs)), strict=True))
         except Exception as error:
             raise BadModelFile(f"{self.words}: the model fails to run: {one_line(error)}") from None
 
@@ -173,12 +173,12 @@ class _Bound:
     Written against onnxruntime-gpu 1.31's interface; no test here has a GPU.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, outputs: list[str]) -> None:
-        self._session, self._outputs = session, outputs
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
         self._pinned: dict[tuple[str, tuple[int, ...]], onnxruntime.OrtValue] = {}
         self._memory = self._host_accessible()
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
         binding = self._session.io_binding()
         for name, array in inputs.items():
             held = self._buffer(name, array)
@@ -187,10 +187,10 @@ class _Bound:
             else:
                 held.numpy()[...] = array
                 binding.bind_ortvalue_input(name, held)
-        for name in self._outputs:
+        for name in outputs:
             binding.bind_output(name, "cuda")
         self._session.run_with_iobinding(binding)
-        return dict(zip(self._outputs, binding.copy_outputs_to_cpu(), strict=True))
+        return dict(zip(outputs, binding.copy_outputs_to_cpu(), strict=True))
 
     def _host_accessible(self) -> Any:
         import onnxruntime

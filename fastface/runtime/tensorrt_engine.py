@@ -7,7 +7,7 @@ work, in ``fastface.exports.tensorrt_engine``.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -76,7 +76,7 @@ class TensorRtEngine:
         device = cuda_driver.devices()[0].name
         self.words = f"{record.library} {record.library_version} engine, {device}"
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
         """One batch; calls from several threads take turns."""
         with self._lock:
             memory, context = self._memory, self._context
@@ -95,10 +95,11 @@ class TensorRtEngine:
                 found[name] = host
             if not context.execute_async_v3(memory.stream):
                 raise BadModelFile(f"{self.words}: the engine fails to run")
-            for name, host in found.items():
+            for name in outputs:
+                host = found[name]
                 memory.download(memory.pair(name, host.shape, host.dtype)[1], host)
             memory.synchronize()
-            return {name: np.array(host) for name, host in found.items()}
+            return {name: np.array(found[name]) for name in outputs}
 
     @staticmethod
     def _check_device(plan: Path, record: PlanRecord) -> None:
