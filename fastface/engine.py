@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from fastface.affect import Affect, AffectPath, affect_model
 from fastface.affect_tables import HEAD_UNITS
-from fastface.binding import bind
+from fastface.binding import Binding, bind
+from fastface.displacement import displacement_px
 from fastface.errors import BadAffect, BadArgument, BadModelFile, NoFaceFound, ProviderUnavailable
 from fastface.face import FittedFace
 from fastface.fitting import FaceFitter
@@ -55,6 +56,7 @@ class Frame:
 class _Ready(NamedTuple):
     """A face that can be rendered."""
 
+    bound: Binding
     renderer: FaceRenderer
     landmarks: MovingLandmarks
     photo: Image
@@ -271,6 +273,19 @@ class Engine:
         masked: Image = ready.renderer.mask(rows)[0]
         return masked
 
+    def displacement(
+        self, face: FittedFace, affect: Affect | None = None, *, coefficients: object = None
+    ) -> Float32:
+        """(H, W, 2) px right and down that what a pixel of that frame shows has moved since the photo."""
+        ready, asked = self._ready(face), _one(affect, coefficients)
+        return displacement_px(ready.bound, ready.renderer.deltas(self._coefficients(asked))[0])
+
+    def unit_displacements(self, face: FittedFace, affect: Affect) -> dict[str, Float32]:
+        """``displacement`` of each action unit that ``affect`` shows, by itself at its intensity."""
+        shown = self._affects.labels(affect).aus
+        alone = {name: Affect.aus({name: value}) for name, value in shown.items() if name not in HEAD_UNITS}
+        return {name: self.displacement(face, unit) for name, unit in alone.items()}
+
     # ------------------------------------------------------------------------------------------- within
 
     def _coefficients(self, asked: _Asked) -> Float32:
@@ -315,10 +330,11 @@ class Engine:
                 self._check(face)
                 rig = self._rigs.build(face.fit, face.photo, face.landmarks_px)
                 names = self.model.expression_names
-                renderer = FaceRenderer(bind(rig, face.photo, face.expression, names), self.threads)
+                bound = bind(rig, face.photo, face.expression, names)
+                renderer = FaceRenderer(bound, self.threads)
                 motion = self._fitter.landmark_motion(face.fit)
                 landmarks = MovingLandmarks(face.landmarks_px, *motion, face.camera)
-                ready = self._faces[face] = _Ready(renderer, landmarks, face.photo, self._said(face))
+                ready = self._faces[face] = _Ready(bound, renderer, landmarks, face.photo, self._said(face))
         return ready
 
     def _check(self, face: FittedFace) -> None:
