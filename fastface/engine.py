@@ -281,10 +281,15 @@ class Engine:
         return displacement_px(ready.bound, ready.renderer.deltas(self._coefficients(asked))[0])
 
     def unit_displacements(self, face: FittedFace, affect: Affect) -> dict[str, Float32]:
-        """``displacement`` of each action unit that ``affect`` shows, by itself at its intensity."""
+        """What each action unit that ``affect`` shows, at its intensity, does by itself: (H, W, 2) px each,
+        without the photo's own expression giving way."""
         shown = self._affects.labels(affect).aus
-        alone = {name: Affect.aus({name: value}) for name, value in shown.items() if name not in HEAD_UNITS}
-        return {name: self.displacement(face, unit) for name, unit in alone.items()}
+        bound, names = self._ready(face).bound, self.model.expression_names
+        return {
+            name: displacement_px(bound, self._affects.coefficients(Affect.aus({name: value}), names))
+            for name, value in shown.items()
+            if name not in HEAD_UNITS
+        }
 
     # ------------------------------------------------------------------------------------------- within
 
