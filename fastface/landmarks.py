@@ -128,6 +128,18 @@ class LandmarkDetector:
         faces.sort(key=lambda face: -_side(face) * face.score)
         return faces[:max_faces]
 
+    def follow(self, rgb: Image, points_px: Float32) -> FaceLandmarks | None:
+        """Return the face that was at `points_px` (478, 2) a moment ago, or None if it is there no more.
+
+        No search, so half the cost of `detect`, and the face stays the same when another one grows larger.
+        rgb: (H, W, 3) uint8. Raises BadArgument for points that are not finite or of another shape.
+        """
+        points = np.asarray(points_px, np.float64)
+        if points.shape != (POINT_COUNT, 2) or not np.isfinite(points).all():
+            raise BadArgument(f"follow: points_px must be ({POINT_COUNT}, 2) and finite, got {points.shape}")
+        rgb = np.ascontiguousarray(rgb)
+        return self._finish(rgb, _Reading(points, np.zeros(POINT_COUNT), 0.0))
+
     def _search(self, rgb: Image, faces: list[FaceLandmarks], max_faces: int, turned: bool) -> None:
         """Add faces, from the whole photo down to small tiles, until there are enough convincing ones."""
         for level in islice(levels(rgb), _TURNED_LEVELS if turned else None):

@@ -35,14 +35,22 @@ class VideoWriter:
     ``.mp4``: H.264, 4:2:0, the index at the front; needs even sides, so an odd side is repeated by one pixel.
     ``.mkv``: FFV1, every pixel as given. ``fps`` may be fractional, it is kept; ``quality`` 0…100 (MP4
     only, 90 is visually lossless). ``xmp``: the marking of ``provenance.xmp_packet``. ``threads``: of the
-    encoder itself.
+    encoder itself. ``in_order``: frames are stored in the order they are shown, so that files can be joined
+    without encoding again (``video_joining``); a few per cent larger.
 
     Raises ``BadArgument`` for frames of another size or kind, ``WriteFailed`` when the disk or the encoder
     fails.
     """
 
     def __init__(
-        self, path: str | Path, fps: float, *, xmp: bytes | None = None, quality: int = 85, threads: int = 2
+        self,
+        path: str | Path,
+        fps: float,
+        *,
+        xmp: bytes | None = None,
+        quality: int = 85,
+        threads: int = 2,
+        in_order: bool = False,
     ) -> None:
         self.path = Path(path)
         suffix = self.path.suffix.casefold()
@@ -58,6 +66,7 @@ class VideoWriter:
         self._xmp = xmp
         self._crf = round(40 - 0.27 * quality)
         self._threads = threads
+        self._in_order = in_order
         self._shape: tuple[int, ...] | None = None
         self._waiting: queue.Queue[Image | None] = queue.Queue(_QUEUE_FRAMES)
         self._spare: queue.Queue[Image] = queue.Queue()
@@ -201,6 +210,8 @@ class VideoWriter:
             stream.codec_context.colorspace, stream.codec_context.color_range = 6, 1
             stream.codec_context.color_primaries, stream.codec_context.color_trc = 1, 1
             stream.options = {"crf": str(self._crf), "preset": "veryfast"}
+            if self._in_order:
+                stream.options |= {"bf": "0"}
         return stream
 
 
