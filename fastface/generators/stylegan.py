@@ -9,7 +9,7 @@ stylegan2-ada-pytorch and stylegan3): a seed shows the same face here as there, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
@@ -20,6 +20,8 @@ from fastface.generators.parts import Parts, wanted_inputs
 from fastface.generators.pixels import Floats, Images, to_images
 
 Noise = Literal["const", "random", "none"]
+#: Name of the graph's input → (1, h, w).
+NoiseMaps = Mapping[str, NDArray[np.float32]]
 NOISES: Final[tuple[str, ...]] = get_args(Noise)
 _NOISE_INPUT: Final = "noise_"
 
@@ -85,22 +87,31 @@ class StyleGAN:
             inputs["label"] = np.broadcast_to(given, (len(rows), self.label_dim))
         return np.asarray(session.run(inputs)["w"], np.float32)
 
-    def synthesize(self, w: NDArray[Any], noise: Noise = "const", seed: int | Sequence[int] = 0) -> Images:
+    def synthesize(
+        self, w: NDArray[Any], noise: Noise | NoiseMaps = "const", seed: int | Sequence[int] = 0
+    ) -> Images:
         """Images (B, R, R, 3) uint8 of w (B, L, 512) or (L, 512).
 
         noise: "const" is the checkpoint's own, "none" leaves it out, "random" draws it from ``seed`` (one for
-        all images, or one an image): a function of the seed alone. StyleGAN3 has no noise.
+        all images, or one an image): a function of the seed alone. Or maps of your own for all images, each
+        (1, h, w), by the names in ``noise_shapes``. StyleGAN3 has no noise.
         Raises ``BadArgument``.
         """
         return to_images(self.planes(w, noise, seed), str(self.parts.files["synthesis"]))
 
-    def planes(self, w: NDArray[Any], noise: Noise = "const", seed: int | Sequence[int] = 0) -> Floats:
+    def planes(
+        self, w: NDArray[Any], noise: Noise | NoiseMaps = "const", seed: int | Sequence[int] = 0
+    ) -> Floats:
         """As ``synthesize``, before rounding: (B, 3, R, R) float32, about [-1, 1], not clipped."""
         rows = _floats(w, "w", (self.layers, self.w_dim))
         inputs = {"w": rows, **self._noise(noise, seed, len(rows))}
         return np.asarray(self.parts.session("synthesis").run(inputs)["image"], np.float32)
 
-    def _noise(self, noise: str, seed: int | Sequence[int], batch: int) -> dict[str, NDArray[Any]]:
+    def _noise(
+        self, noise: str | NoiseMaps, seed: int | Sequence[int], batch: int
+    ) -> dict[str, NDArray[Any]]:
+        if isinstance(noise, Mapping):
+            return self._given_noise(noise, batch)
         if noise not in NOISES:
             raise BadArgument(f"noise is one of {', '.join(NOISES)}, got {noise!r:.20}")
         session = self.parts.session("synthesis")
@@ -121,14 +132,19 @@ class StyleGAN:
             inputs[name] = np.zeros((batch, *shape), np.float32)
         return inputs
 
-    def _random_noise(self, seed: int | Sequence[int], batch: int) -> dict[str, NDArray[Any]]:
-        if not self.noise_shapes:
-            if "noise_strength" not in self.parts.session("synthesis").inputs:
-                return {}  # StyleGAN3 has none to vary
-            raise BadModelFile(
-                f"{self.parts.files['synthesis']}: exported without inputs for noise; export it with them, "
-                "or ask for noise 'const' or 'none'"
+    def _given_noise(self, maps: NoiseMaps, batch: int) -> dict[str, NDArray[Any]]:
+        self._need_noise_inputs()
+        if set(maps) != set(self.noise_shapes):
+            raise BadArgument(
+                f"noise: wanted {', '.join(self.noise_shapes)}, got {', '.join(maps) or 'none'}"
             )
+        given = {name: _floats(maps[name], name, shape) for name, shape in self.noise_shapes.items()}
+        return {name: np.broadcast_to(values, (batch, *values.shape[1:])) for name, values in given.items()}
+
+    def _random_noise(self, seed: int | Sequence[int], batch: int) -> dict[str, NDArray[Any]]:
+        if not self.noise_shapes and "noise_strength" not in self.parts.session("synthesis").inputs:
+            return {}  # StyleGAN3 has none to vary
+        self._need_noise_inputs()
         seeds = _seeds(seed)
         if len(seeds) not in (1, batch):
             raise BadArgument(
@@ -142,6 +158,13 @@ class StyleGAN:
                 np.random.default_rng([at, number]).standard_normal(out=one, dtype=np.float32)
             drawn[name] = np.broadcast_to(maps, (batch, *maps.shape[1:]))
         return drawn
+
+    def _need_noise_inputs(self) -> None:
+        if not self.noise_shapes:
+            raise BadModelFile(
+                f"{self.parts.files['synthesis']}: exported without inputs for noise; export it with "
+                "--noise random, or ask for noise 'const' or 'none'"
+            )
 
     def _mapping(self) -> Any:
         session = self.parts.session("mapping")
