@@ -42,10 +42,20 @@ class Outputs:
     """Where the pictures of one command go: a folder, or one image."""
 
     def __init__(
-        self, output: Path, suffix: str, *, quality: int, marked: bool, overwrite: bool, single: bool
+        self,
+        output: Path,
+        suffix: str,
+        *,
+        quality: int,
+        marked: bool,
+        overwrite: bool,
+        single: bool,
+        resume: bool = False,
     ) -> None:
+        if overwrite and resume:
+            raise BadArgument("--resume keeps what is there, --overwrite replaces it; give one")
         self.output, self.suffix, self.quality, self.marked = output, suffix, quality, marked
-        self.overwrite, self.single = overwrite, single
+        self.overwrite, self.single, self.resume = overwrite, single, resume
         self.folder = output.parent if single else output
         self.manifest = None if single else output / f"manifest{table_suffix()}"
         self.records: list[dict[str, Any]] = []
@@ -70,10 +80,24 @@ class Outputs:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise WriteFailed(f"{self.folder}: cannot be made ({error.strerror})") from None
-        there = set() if self.overwrite else {entry.name for entry in self.folder.iterdir()}
+        keep = self.overwrite or self.resume
+        there = set() if keep else {entry.name for entry in self.folder.iterdir()}
         for stem in stems:
             if f"{stem}{self.suffix}" in there:
                 raise BadArgument(f"{self.path(stem)} exists; --overwrite replaces it")
+
+    def kept(self, stem: str, made: dict[str, Any]) -> dict[str, Any] | None:
+        """With ``resume``, the record of a picture that an earlier run finished with the same settings."""
+        path = self.path(stem)
+        if not self.resume or not path.is_file():
+            return None
+        try:
+            record = json.loads(outputs.sidecar(path).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return None
+        wanted = {**made, "format": FORMAT, "version": VERSION, "provenance": self.marked}
+        same = isinstance(record, dict) and all(record.get(key) == value for key, value in wanted.items())
+        return record if same else None
 
     @contextmanager
     def writing(self, report: Report, total: int, sheet: Path | None) -> Iterator[Writing]:
@@ -142,8 +166,9 @@ class Writing:
         *,
         caption: str = "",
         photo: Image | None = None,
-    ) -> None:
-        """Write one picture with its record."""
+        seen: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Write one picture with its record, which also holds what was ``seen`` in it. Returns the record."""
         out, path = self._out, self._out.path(stem)
         made = {**made, **about(generator)}
         if photo is not None:
@@ -159,10 +184,11 @@ class Writing:
             "width_px": image.shape[1],
             "height_px": image.shape[0],
             "provenance": out.marked,
+            **(seen or {}),
         }
         outputs.write_record(outputs.sidecar(path), record)
         if self.table is not None:
-            self.table.append(record)
+            self.table.append(table_row(record, self.table.path.suffix))
         if out.single:
             out.records.append(record)
         if self._keep:
@@ -171,6 +197,27 @@ class Writing:
             self.captions.append(caption)
         out.count += 1
         self._progress.advance(self._bar)
+        return record
+
+    def keep(self, record: dict[str, Any]) -> None:
+        """Enter a picture of an earlier run into the manifest."""
+        if self.table is not None:
+            self.table.append(table_row(record, self.table.path.suffix))
+        self._progress.advance(self._bar)
+
+
+def table_row(record: dict[str, Any], suffix: str) -> dict[str, Any]:
+    """A record as a row of a table. Parquet's columns have one type, so that what was not seen is NaN or ""
+    there; JSON has no NaN and keeps null."""
+    if suffix != ".parquet" or record.get("face_found", True):
+        return record
+    row = dict(record)
+    shapes = row.get("blendshapes") or {}
+    row["blendshapes"] = dict.fromkeys(shapes, math.nan)
+    row["seen_expression"] = ""
+    row.update(dict.fromkeys(("seen_intensity", "valence", "arousal"), math.nan))
+    row.update({f"landmarks{count}_px": np.full((count, 2), np.nan, np.float32) for count in (68, 478)})
+    return row
 
 
 def about(generator: Generator) -> dict[str, Any]:
