@@ -1,9 +1,14 @@
-"""The ops of a frame on NumPy arrays: deform, rasterize, shade and blend.
+"""The ops of a frame: deform, rasterize, shade and blend, on NumPy arrays or on arrays of one device.
 
 Each has a plain twin of the same name and arguments in ``fastface.reference``. Arrays are C-contiguous
 and of the stated dtype; nothing is converted in silence, and what does not fit raises ``BadArgument``.
 With ``out=`` and a ``workspace`` that is kept between calls nothing is allocated. Results do not depend
 on ``threads``. Axes, units and pixel centres: CONVENTIONS.md.
+
+Where the arrays lie the work is done: all of a call's in one place, NumPy's or a device's
+(``fastface.device``, or what torch and CuPy hold on a GPU). On a device a call enqueues its work on
+``stream`` and returns; ``threads`` means nothing there, and triangles with an index out of range are
+dropped, since nothing waits to report them. Annotations say ``NDArray``; ``DeviceArray`` goes in its place.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface import _core
+from fastface._core import DeviceArray, DeviceWorkspace
 from fastface.errors import BadArgument
 from fastface.reference import Shading
 from fastface.shading import PreparedShading, prepare_shading
@@ -41,26 +47,55 @@ __all__ = [
 DEFORM_BLOCK = 64  # kDeformBlock in csrc/ops/deform.h
 
 Workspace = _core.Workspace
-"""Scratch memory of the ops. Grows to the largest need it has met; for one thread at a time."""
+"""Scratch memory of the ops. Grows to the largest need it has met; for one thread at a time. On a device it
+is a ``DeviceWorkspace``, for one stream at a time."""
+
+AnyWorkspace = _core.Workspace | DeviceWorkspace
 
 _default = threading.local()
 
 
-def _workspace(given: _core.Workspace | None) -> _core.Workspace:
+def _workspace(like: object, given: AnyWorkspace | None) -> AnyWorkspace:
     if given is not None:
         return given
-    try:
-        return _default.workspace  # type: ignore[no-any-return]
-    except AttributeError:
-        _default.workspace = Workspace()
-        return _default.workspace  # type: ignore[no-any-return]
+    kept: dict[str, AnyWorkspace] = _default.__dict__.setdefault("workspaces", {})
+    kind = like.device.kind if isinstance(like, DeviceArray) else "cpu"
+    if kind not in kept:
+        kept[kind] = DeviceWorkspace(like.device) if isinstance(like, DeviceArray) else Workspace()
+    return kept[kind]
 
 
-def _array(op: str, name: str, value: object, ndim: int) -> NDArray[Any]:
-    if not isinstance(value, np.ndarray) or value.ndim != ndim:
-        got = f"{value.shape} {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+def _array(op: str, name: str, value: Any, ndim: int) -> Any:
+    """A NumPy array as it is; what another library holds on a GPU as a ``DeviceArray``."""
+    found = value
+    if not isinstance(value, (np.ndarray, DeviceArray)) and _is_on_gpu(value):
+        found = _core.open_device("cuda").adopt(value)
+    if not isinstance(found, (np.ndarray, DeviceArray)) or found.ndim != ndim:
+        got = f"{found.shape} {found.dtype}" if hasattr(found, "dtype") else type(value).__name__
         raise BadArgument(f"{op}: {name} must be an array of {ndim} dimensions, got {got}")
-    return value
+    return found
+
+
+def _is_on_gpu(value: Any) -> bool:
+    place = getattr(value, "__dlpack_device__", None)
+    return place is not None and int(place()[0]) == 2  # kDLCUDA
+
+
+def _empty(like: Any, shape: tuple[int, ...], dtype: type) -> Any:
+    """A new array where ``like`` lies."""
+    if isinstance(like, DeviceArray):
+        return like.device.empty(shape, dtype)
+    return np.empty(shape, dtype)
+
+
+def _run(op: str, like: Any, *arguments: Any, stream: Any, workspace: AnyWorkspace | None) -> None:
+    """The compiled op where ``like`` lies."""
+    scratch = _workspace(like, workspace)
+    if isinstance(like, DeviceArray):
+        taken = (like.device.adopt(value, stream) if _is_on_gpu(value) else value for value in arguments)
+        getattr(like.device, op)(stream, *taken, scratch)
+    else:
+        getattr(_core, op)(*arguments, scratch)
 
 
 def _image_size(op: str, height: int, width: int) -> None:
@@ -116,7 +151,8 @@ def deform(
     near_mm: float = 1.0,
     out: Deformed | tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
     threads: int = 1,
-    workspace: _core.Workspace | None = None,
+    workspace: AnyWorkspace | None = None,
+    stream: Any = None,
 ) -> Deformed:
     """Add the weighted modes to the neutral mesh and project it.
 
@@ -125,9 +161,9 @@ def deform(
     f_px, c_x, c_y. A vertex with Z <= ``near_mm`` gets the screen position (0, 0, 0), which ``rasterize``
     rejects. Give a ``PackedBasis`` wherever speed matters: a plain array is packed on every call.
     """
+    neutral = _array("deform", "neutral", neutral, 2)
     if not isinstance(basis, PackedBasis):
         basis = pack_basis(basis)
-    neutral = _array("deform", "neutral", neutral, 2)
     coefficients = _array("deform", "coefficients", coefficients, 2)
     camera = _array("deform", "camera", camera, 2)
     vertices, frames = len(neutral), len(coefficients)
@@ -138,11 +174,11 @@ def deform(
         raise BadArgument(f"deform: camera must be ({frames}, 3) or (1, 3) float32, got {got}")
     if out is None:
         shape = (frames, vertices, 3)
-        out = Deformed(np.empty(shape, np.float32), np.empty(shape, np.float32))
+        out = Deformed(_empty(neutral, shape, np.float32), _empty(neutral, shape, np.float32))
     positions, screen = out
-    scratch = _workspace(workspace)
     model = (neutral, basis.blocks, basis.moves)
-    _core.deform(*model, coefficients, camera, positions, screen, near_mm, threads, scratch)
+    frame = (coefficients, camera, positions, screen, near_mm, threads)
+    _run("deform", neutral, *model, *frame, stream=stream, workspace=workspace)
     return Deformed(positions, screen)
 
 
@@ -162,7 +198,8 @@ def rasterize(
     depth: bool = False,
     out: Raster | tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None] | None = None,
     threads: int = 1,
-    workspace: _core.Workspace | None = None,
+    workspace: AnyWorkspace | None = None,
+    stream: Any = None,
 ) -> Raster:
     """Find the nearest triangle at every pixel centre, and its barycentric coordinates.
 
@@ -176,14 +213,14 @@ def rasterize(
     _image_size("rasterize", height, width)
     if out is None:
         shape = (len(screen), int(height), int(width))
-        z = np.empty(shape, np.float32) if depth else None
-        out = Raster(np.empty(shape, np.int32), np.empty((*shape, 2), np.float32), z)
+        z = _empty(screen, shape, np.float32) if depth else None
+        out = Raster(_empty(screen, shape, np.int32), _empty(screen, (*shape, 2), np.float32), z)
     triangle_id, bary, z = out
     if np.shape(triangle_id) != (len(screen), height, width):
         wanted, got = (len(screen), height, width), np.shape(triangle_id)
         raise BadArgument(f"rasterize: triangle_id must be {wanted} int32, got {got}")
-    scratch = _workspace(workspace)
-    _core.rasterize(screen, triangles, triangle_id, bary, z, int(cull_backfaces), threads, scratch)
+    arguments = (screen, triangles, triangle_id, bary, z, int(cull_backfaces), threads)
+    _run("rasterize", screen, *arguments, stream=stream, workspace=workspace)
     return Raster(triangle_id, bary, z)
 
 
@@ -202,7 +239,8 @@ def shade(
     *,
     out: Shaded | tuple[NDArray[np.float32], NDArray[np.uint8]] | None = None,
     threads: int = 1,
-    workspace: _core.Workspace | None = None,
+    workspace: AnyWorkspace | None = None,
+    stream: Any = None,
 ) -> Shaded:
     """Colour every pixel of a deformed face from its photo.
 
@@ -214,6 +252,7 @@ def shade(
     wherever speed matters: a plain ``Shading`` is prepared on every call.
     """
     s = shading if isinstance(shading, PreparedShading) else prepare_shading(shading)
+    positions = _array("shade", "positions", positions, 3)
     controls = _array("shade", "controls", controls, 2)
     triangle_id = _array("shade", "triangle_id", triangle_id, 3)
     wanted = len(s.shift_px) + 3 + len(s.folds)
@@ -221,15 +260,16 @@ def shade(
         got = f"{controls.shape} {controls.dtype}"
         raise BadArgument(f"shade: controls must be ({len(controls)}, {wanted}) float32, got {got}")
     if out is None:
-        out = Shaded(np.empty((*triangle_id.shape, 3), np.float32), np.empty(triangle_id.shape, np.uint8))
+        shape = triangle_id.shape
+        out = Shaded(_empty(positions, (*shape, 3), np.float32), _empty(positions, shape, np.uint8))
     source, mask = out
     frame = (positions, screen, triangle_id, bary, controls)
     mesh = (s.triangles, s.layer, s.rest_px, s.shift_px, s.faces)
     lit = (s.lit, s.lit_fan_start, s.lit_fans, s.lit_relief, s.lit_rest_log)
     paint = (s.painted, s.painted_fan_start, s.painted_fans, s.paint_linear, s.lip_rim, s.light)
     images = (s.photo_rgb, s.photo, s.eyes, s.folds, s.fold_box, s.fold_block)
-    scratch = _workspace(workspace)
-    _core.shade(*frame, *mesh, *lit, *paint, *images, source, mask, s.lit_faces, threads, scratch)
+    arguments = (*frame, *mesh, *lit, *paint, *images, source, mask, s.lit_faces, threads)
+    _run("shade", positions, *arguments, stream=stream, workspace=workspace)
     return Shaded(source, mask)
 
 
@@ -247,7 +287,8 @@ def blend(
     exact: bool = False,
     out: Blended | tuple[NDArray[np.uint8], NDArray[np.float32] | None] | None = None,
     threads: int = 1,
-    workspace: _core.Workspace | None = None,
+    workspace: AnyWorkspace | None = None,
+    stream: Any = None,
 ) -> Blended:
     """Paste ``source`` into ``photo`` where ``mask`` is not 0, keeping its gradients (Poisson blending).
 
@@ -258,10 +299,10 @@ def blend(
     inside, NaN becomes 0. A mask without an outside, the whole image, gives ``source``. ``exact`` asks for
     the solution before rounding and clamping too.
     """
-    if isinstance(photo, np.ndarray) and photo.ndim == 3:
+    source = _array("blend", "source", source, 4)
+    if getattr(photo, "ndim", 0) == 3:
         photo = photo[None]
     photo = _array("blend", "photo", photo, 4)
-    source = _array("blend", "source", source, 4)
     frames, height, width = source.shape[:3]
     _image_size("blend", height, width)
     if len(photo) not in (1, frames):
@@ -270,8 +311,9 @@ def blend(
     if not 0 < tolerance < np.inf:
         raise BadArgument(f"blend: tolerance must be positive, got {tolerance!r}")
     if out is None:
-        whole = np.empty(source.shape, np.float32) if exact else None
-        out = Blended(np.empty(source.shape, np.uint8), whole)
+        whole = _empty(source, source.shape, np.float32) if exact else None
+        out = Blended(_empty(source, source.shape, np.uint8), whole)
     image, whole = out
-    _core.blend(photo, source, mask, image, whole, tolerance, threads, _workspace(workspace))
+    arguments = (photo, source, mask, image, whole, tolerance, threads)
+    _run("blend", source, *arguments, stream=stream, workspace=workspace)
     return Blended(image, whole)

@@ -10,6 +10,7 @@ namespace fastface {
 
 // drive: what was asked to what is added to the face as the photo shows it.
 //
+//   coefficients are clipped to +-limit, and not-a-number counts as 0: nothing that waits could refuse them
 //   t            = clip(max_k |coefficients[b, k]| / own_gone_at, 0, 1)
 //   deltas[b, k] = coefficients[b, k] - t^2 (3 - 2 t) own[k], or 0 where that is below `still`
 //   controls[b]  = clip(deltas[b] . weights, 0, most)
@@ -29,6 +30,7 @@ struct Drive {
   View<std::uint8_t> moves;
   float own_gone_at = 0.3f;
   float still = 1e-4f;
+  float limit = 2.0f;
   WorkspaceView workspace;
 
   template <class Visitor>
@@ -42,6 +44,7 @@ struct Drive {
     visit.output("moves", moves, "B");
     visit.attribute("own_gone_at", own_gone_at);
     visit.attribute("still", still);
+    visit.attribute("limit", limit);
     visit.workspace(workspace);
   }
 };

@@ -60,5 +60,58 @@ FF_HD F interpolate(F b1, F b2, float z0, float dz1, float dz2) {
   return z0 + (b1 * dz1 + b2 * dz2);
 }
 
+// A triangle against single pixels, in integers of type I. Equal to what a schedule that steps from pixel to pixel finds.
+template <class I>
+struct Coverage {
+  I x[3], y[3];  // corners, in subpixels
+  Edge<I> edge[3];
+  I bias[3];
+  float z0, dz1, dz2, inverse_area;
+  bool visible;
+
+  FF_HD Coverage(const I (&corner_x)[3], const I (&corner_y)[3], const float (&z)[3], bool cull) {
+    for (int i = 0; i < 3; ++i) {
+      x[i] = corner_x[i];
+      y[i] = corner_y[i];
+    }
+    const I area = doubled_area(x[0], y[0], x[1], y[1], x[2], y[2]);
+    const I sign = area > 0 ? I{1} : I{-1};
+    for (int i = 0; i < 3; ++i) {
+      const int from = (i + 1) % 3, to = (i + 2) % 3;
+      edge[i] = edge_between<I>(x[from], y[from], x[to], y[to], sign);
+      bias[i] = edge_bias(edge[i]);
+    }
+    visible = area != 0 && !(cull && area > 0);
+    inverse_area = 1.0f / static_cast<float>(static_cast<I>(area * sign));
+    z0 = z[0];
+    dz1 = z[1] - z[0];
+    dz2 = z[2] - z[0];
+  }
+
+  FF_HD I edge_value(int i, I px, I py) const {
+    const int from = (i + 1) % 3;
+    return edge_at<I>(edge[i], x[from], y[from], px, py);
+  }
+
+  // Whether the centre of a pixel is the triangle's; its barycentrics and depth there.
+  FF_HD bool covers(std::int32_t column, std::int32_t row, float& b1, float& b2, float& depth) const {
+    const I px = centre(static_cast<I>(column)), py = centre(static_cast<I>(row));
+    const I e0 = edge_value(0, px, py), e1 = edge_value(1, px, py), e2 = edge_value(2, px, py);
+    b1 = static_cast<float>(e1) * inverse_area;
+    b2 = static_cast<float>(e2) * inverse_area;
+    depth = interpolate(b1, b2, z0, dz1, dz2);
+    return ((e0 + bias[0]) | (e1 + bias[1]) | (e2 + bias[2])) >= 0;
+  }
+};
+
+// Nearer is lower, and of equal depths the lower index; 0 and -0 are equal.
+FF_HD std::uint64_t depth_key(float depth, std::int32_t triangle) {
+  const float plain = depth + 0.0f;
+  std::uint32_t bits;
+  __builtin_memcpy(&bits, &plain, sizeof(bits));
+  bits ^= (bits >> 31) != 0 ? 0xffffffffu : 0x80000000u;
+  return static_cast<std::uint64_t>(bits) << 32 | static_cast<std::uint32_t>(triangle);
+}
+
 }  // namespace FF_ISA
 }  // namespace fastface

@@ -1,0 +1,259 @@
+// Kernels, launched on a GPU or emulated on the host: the same .cu source compiles with nvcc and with the host's compiler.
+//
+// A kernel is a struct of parameters with
+//
+//   static constexpr int kThreads;        a multiple of 32
+//   static constexpr int kBlocksPerCore;  how many should fit a multiprocessor; bounds the registers
+//   struct Shared { ... };                what the threads of a block share; its content is undefined at first
+//   FF_DEVICE void operator()(const Block& block, Shared& shared) const;
+//
+// and works in phases: block.each(...), block.reduce(...). All threads of a block wait at the end of a phase. Between
+// phases every thread runs the same code on the same values, so that nothing but parameters, `shared` and what phases
+// return may be read there.
+//
+// The emulation runs blocks and threads one after the other, in an order that a test may choose. A phase whose result
+// depends on that order shows as a difference between orders. What cannot show is what a GPU alone does: caches, memory
+// order between blocks, warps, limits of a launch.
+#pragma once
+
+#include <cstdint>
+
+#include "core/macros.h"
+#include "core/stream.h"
+#include "core/view.h"
+
+#if defined(__CUDACC__)
+#include <cuda_runtime.h>
+#define FF_DEVICE __device__ __forceinline__
+#else
+#include <cstring>
+#include <vector>
+#define FF_DEVICE inline
+#endif
+
+namespace fastface {
+
+constexpr int kWarp = 32;
+constexpr int kMostThreads = 1024;
+constexpr std::int64_t kMostBlocks = 0x7fffffff;
+
+#if !defined(__CUDACC__)
+// 0: ascending; 1: descending; others: some other order.
+int emulated_order();
+void set_emulated_order(int order);
+
+// The i-th of n in that order.
+std::int64_t emulated_turn(std::int64_t i, std::int64_t n);
+#endif
+
+inline namespace FF_ISA {
+
+constexpr int kReducedWords = 8;
+
+// T of 4-byte words as an array of them.
+template <class T>
+struct Words {
+  static_assert(sizeof(T) % 4 == 0 && sizeof(T) / 4 <= kReducedWords, "a reduction is of a few words");
+  static constexpr int kCount = sizeof(T) / 4;
+};
+
+struct Block {
+  int index;
+  int threads;
+  std::uint32_t* scratch;  // kReducedWords for each warp
+
+#if defined(__CUDACC__)
+  // body(i) for i in [0, count), shared out over the threads.
+  template <class Body>
+  FF_DEVICE void each(int count, Body&& body) const {
+    for (int i = static_cast<int>(threadIdx.x); i < count; i += threads) body(i);
+    __syncthreads();
+  }
+
+  // body(y, x) for all of height x width: warps take rows, lanes take columns.
+  template <class Body>
+  FF_DEVICE void each(int height, int width, Body&& body) const {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+    for (int y = warp; y < height; y += threads / kWarp)
+      for (int x = lane; x < width; x += kWarp) body(y, x);
+    __syncthreads();
+  }
+
+  // The same, and what the calls add up in their first argument. T has add(T) and `start` adds nothing. Which thread
+  // adds what, and in which order, is fixed by the number of threads.
+  template <class T, class Body>
+  FF_DEVICE T reduce(int height, int width, T start, Body&& body) const {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+    T sum = start;
+    for (int y = warp; y < height; y += threads / kWarp)
+      for (int x = lane; x < width; x += kWarp) body(sum, y, x);
+    fold_warp(sum);
+    if (lane == 0) put(warp, sum);
+    __syncthreads();
+    if (warp == 0) {
+      sum = start;
+      if (lane < threads / kWarp) get(lane, sum);
+      fold_warp(sum);
+      __syncwarp();
+      if (lane == 0) put(0, sum);
+    }
+    __syncthreads();
+    get(0, sum);
+    __syncthreads();
+    return sum;
+  }
+
+ private:
+  template <class T>
+  static FF_DEVICE void fold_warp(T& sum) {
+    for (int step = kWarp / 2; step > 0; step /= 2) {
+      std::uint32_t words[Words<T>::kCount];
+      memcpy(words, &sum, sizeof(T));
+#pragma unroll
+      for (int i = 0; i < Words<T>::kCount; ++i) words[i] = __shfl_down_sync(0xffffffffu, words[i], step);
+      T other;
+      memcpy(&other, words, sizeof(T));
+      sum.add(other);
+    }
+  }
+  template <class T>
+  FF_DEVICE void put(int slot, const T& value) const {
+    memcpy(scratch + slot * kReducedWords, &value, sizeof(T));
+  }
+  template <class T>
+  FF_DEVICE void get(int slot, T& value) const {
+    memcpy(&value, scratch + slot * kReducedWords, sizeof(T));
+  }
+#else
+  template <class Body>
+  void each(int count, Body&& body) const {
+    for (int t = 0; t < threads; ++t)
+      for (std::int64_t i = emulated_turn(t, threads); i < count; i += threads) body(static_cast<int>(i));
+  }
+
+  template <class Body>
+  void each(int height, int width, Body&& body) const {
+    for (int t = 0; t < threads; ++t) walk(static_cast<int>(emulated_turn(t, threads)), height, width, body);
+  }
+
+  template <class T, class Body>
+  T reduce(int height, int width, T start, Body&& body) const {
+    T sums[kMostThreads];
+    for (int t = 0; t < threads; ++t) {
+      const int thread = static_cast<int>(emulated_turn(t, threads));
+      sums[thread] = start;
+      walk(thread, height, width, [&](int y, int x) { body(sums[thread], y, x); });
+    }
+    const int warps = threads / kWarp;
+    T by_warp[kWarp];
+    for (int warp = 0; warp < kWarp; ++warp) by_warp[warp] = warp < warps ? fold_warp(sums + warp * kWarp) : start;
+    return fold_warp(by_warp);
+  }
+
+ private:
+  template <class Body>
+  void walk(int thread, int height, int width, Body&& body) const {
+    for (int y = thread / kWarp; y < height; y += threads / kWarp)
+      for (int x = thread % kWarp; x < width; x += kWarp) body(y, x);
+  }
+  template <class T>
+  static T fold_warp(T* lanes) {
+    for (int step = kWarp / 2; step > 0; step /= 2)
+      for (int lane = 0; lane < step; ++lane) lanes[lane].add(lanes[lane + step]);
+    return lanes[0];
+  }
+#endif
+};
+
+// ---- what threads of different blocks, or of one, may do to one place in any order
+
+FF_DEVICE void lower_to(unsigned long long* at, unsigned long long value) {
+#if defined(__CUDACC__)
+  atomicMin(at, value);
+#else
+  if (value < *at) *at = value;
+#endif
+}
+
+// The value before.
+FF_DEVICE int count_up(int* at) {
+#if defined(__CUDACC__)
+  return atomicAdd(at, 1);
+#else
+  return (*at)++;
+#endif
+}
+
+// ---- launching
+
+#if defined(__CUDACC__)
+
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::kThreads, Kernel::kBlocksPerCore) enter(const __grid_constant__ Kernel kernel) {
+  __shared__ typename Kernel::Shared shared;
+  __shared__ std::uint32_t scratch[kMostThreads / kWarp * kReducedWords];
+  kernel(Block{static_cast<int>(blockIdx.x), Kernel::kThreads, scratch}, shared);
+}
+
+template <class Kernel>
+Status launch(Stream stream, std::int64_t blocks, const Kernel& kernel) {
+  if (blocks == 0) return Status::kOk;
+  if (blocks > kMostBlocks) return Status::kLaunchFailed;
+  enter<Kernel><<<static_cast<unsigned>(blocks), Kernel::kThreads, 0, static_cast<cudaStream_t>(stream)>>>(kernel);
+  return cudaPeekAtLastError() == cudaSuccess ? Status::kOk : Status::kLaunchFailed;
+}
+
+inline Status fill_bytes(Stream stream, void* at, int value, std::int64_t bytes) {
+  if (bytes == 0) return Status::kOk;
+  const cudaError_t error =
+      cudaMemsetAsync(at, value, static_cast<std::size_t>(bytes), static_cast<cudaStream_t>(stream));
+  return error == cudaSuccess ? Status::kOk : Status::kLaunchFailed;
+}
+
+#else
+
+template <class Kernel>
+Status launch(Stream, std::int64_t blocks, const Kernel& kernel) {
+  static_assert(Kernel::kThreads % kWarp == 0 && Kernel::kThreads <= kMostThreads, "whole warps");
+  if (blocks > kMostBlocks) return Status::kLaunchFailed;
+  std::uint32_t scratch[1];
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    typename Kernel::Shared shared;
+    std::memset(static_cast<void*>(&shared), 0xff, sizeof(shared));
+    kernel(Block{static_cast<int>(emulated_turn(b, blocks)), Kernel::kThreads, scratch}, shared);
+  }
+  return Status::kOk;
+}
+
+inline Status fill_bytes(Stream, void* at, int value, std::int64_t bytes) {
+  if (bytes > 0) std::memset(at, value, static_cast<std::size_t>(bytes));
+  return Status::kOk;
+}
+
+#endif
+
+// body(frame, i) by a thread of its own, for i in [0, count) in each frame.
+template <class Body>
+struct ForEach {
+  static constexpr int kThreads = 256, kBlocksPerCore = 4;
+  struct Shared {};
+  Body body;
+  int count, pieces;
+
+  FF_DEVICE void operator()(const Block& block, Shared&) const {
+    const int frame = block.index / pieces, first = block.index % pieces * kThreads, left = count - first;
+    block.each(left < kThreads ? left : kThreads, [&](int i) { body(frame, first + i); });
+  }
+};
+
+template <class Body>
+Status for_each(Stream stream, std::int64_t frames, std::int64_t count, const Body& body) {
+  constexpr int kThreads = ForEach<Body>::kThreads;
+  if (count == 0) return Status::kOk;
+  if (count > kMostBlocks - kThreads) return Status::kLaunchFailed;
+  const std::int64_t pieces = (count + kThreads - 1) / kThreads;
+  return launch(stream, frames * pieces, ForEach<Body>{body, static_cast<int>(count), static_cast<int>(pieces)});
+}
+
+}  // namespace FF_ISA
+}  // namespace fastface

@@ -1,0 +1,612 @@
+// Schedule for devices: the method of blend_solve.h, a block of threads for each colour channel of each frame.
+//
+//   open    every pixel, as if h were 0; the largest jump around the mask and the box around it, piece by piece
+//   set up  by frame: collects the pieces; where h is not 0, the coarse operators of the multigrid
+//   solve   by frame and channel: conjugate gradients until the steps have become small enough; the finished pixels
+//
+// The number of launches is fixed; whether there is anything to solve, and for how long, blocks find out by themselves.
+// Cells keep their place in the image: cell (y, x) of level l covers the pixels (y, x) << l. They are kept by colour of
+// the checkerboard, as in blend_grid.h: element i of row y of colour c is cell x = 2 i + ((y + c) & 1). Around the box of
+// each level lies a ring of zeros.
+#include "ops/blend.h"
+
+#include "core/launch.h"
+#include "core/workspace.h"
+#include "ops/blend_kernel.h"
+
+namespace fastface {
+inline namespace FF_ISA {
+namespace blend_device {
+
+constexpr int kRed = 0, kBlack = 1;
+constexpr int kMostLevels = 16;  // 2^15 pixels a side
+constexpr int kChannels = 3;
+constexpr int kPiece = 2048;  // pixels that a block opens
+
+// ---- memory
+
+struct Level {
+  int height, width, stride, natural;  // stride: of a row of one colour; natural: of a row of both
+  std::int64_t plane, cells;           // floats of such an array
+  std::int64_t grid, channel;          // where the level's arrays begin
+};
+
+struct Layout {
+  int levels;
+  std::int64_t grid_floats, channel_floats;
+  Level level[kMostLevels];
+};
+
+// Arrays of one shape, one behind the other; each begins with a row and an element of the ring.
+struct Planes {
+  float* data;
+  std::int64_t floats;
+  int stride;
+  FF_DEVICE float& at(int which, int y, int i) const {
+    return data[which * floats + static_cast<std::int64_t>(y + 1) * stride + i + 1];
+  }
+};
+
+struct Grid {  // of one level
+  Planes inverse;  // by colour
+  Planes link;     // of red cells: to the left, right, upper and lower black one
+  Planes natural;  // kEast ... kUnknown
+};
+
+enum : int { kEast, kSouth, kBoundary, kUnknown };
+
+struct Unknowns {  // of one level and channel, by colour
+  Planes side, value;
+};
+
+struct Box {
+  int y0, x0, y1, x1;
+  FF_DEVICE int rows() const { return y1 - y0; }
+  FF_DEVICE int first() const { return x0 >> 1; }  // element
+  FF_DEVICE int elements() const { return ((x1 - 1) >> 1) + 1 - first(); }
+  FF_DEVICE bool holds(int y, int x) const { return y >= y0 && y < y1 && x >= x0 && x < x1; }
+  FF_DEVICE Box halved(int times) const {
+    return {y0 >> times, x0 >> times, ((y1 - 1) >> times) + 1, ((x1 - 1) >> times) + 1};
+  }
+};
+
+struct Found {  // in a piece or a frame
+  float largest;
+  int y0, x0, y1, x1;
+  FF_DEVICE void add(const Found& other) {
+    largest = other.largest > largest ? other.largest : largest;
+    y0 = other.y0 < y0 ? other.y0 : y0;
+    x0 = other.x0 < x0 ? other.x0 : x0;
+    y1 = other.y1 > y1 ? other.y1 : y1;
+    x1 = other.x1 > x1 ? other.x1 : x1;
+  }
+};
+
+FF_DEVICE Found nothing() { return {0.0f, kMostThreads * kMostThreads, kMostThreads * kMostThreads, 0, 0}; }
+
+struct State {
+  Box box;
+  int levels;  // 0: h is 0
+};
+
+struct Task {
+  Blend op;
+  Layout layout;
+  int pieces;
+  Found* found;     // (B, pieces)
+  State* state;     // (B,)
+  float* grids;     // (B, grid_floats)
+  float* channels;  // (B, 3, channel_floats)
+
+  FF_DEVICE int height() const { return static_cast<int>(op.mask.shape[1]); }
+  FF_DEVICE int width() const { return static_cast<int>(op.mask.shape[2]); }
+  FF_DEVICE std::int64_t pixels() const { return op.mask.shape[1] * op.mask.shape[2]; }
+
+  FF_DEVICE bool in_image(int y, int x) const { return y >= 0 && y < height() && x >= 0 && x < width(); }
+  FF_DEVICE bool unknown(int frame, int y, int x) const {
+    return in_image(y, x) && op.mask.data[frame * pixels() + static_cast<std::int64_t>(y) * width() + x] != 0;
+  }
+  FF_DEVICE const std::uint8_t* photo(int frame) const {
+    return op.photo.data + (op.photo.shape[0] == 1 ? 0 : frame * pixels() * kChannels);
+  }
+  FF_DEVICE float jump(int frame, int y, int x, int c) const {
+    const std::int64_t at = (static_cast<std::int64_t>(y) * width() + x) * kChannels + c;
+    return boundary_jump(photo(frame)[at], op.source.data[frame * pixels() * kChannels + at]);
+  }
+  // body(y, x) for the four neighbours in the image.
+  template <class Body>
+  FF_DEVICE void neighbours(int y, int x, Body&& body) const {
+    if (x > 0) body(y, x - 1);
+    if (x + 1 < width()) body(y, x + 1);
+    if (y > 0) body(y - 1, x);
+    if (y + 1 < height()) body(y + 1, x);
+  }
+
+  FF_DEVICE Grid grid(int frame, int l) const {
+    const Level& level = layout.level[l];
+    float* at = grids + frame * layout.grid_floats + level.grid;
+    return {{at, level.plane, level.stride},
+            {at + 2 * level.plane, level.plane, level.stride},
+            {at + 6 * level.plane, level.cells, level.natural}};
+  }
+  FF_DEVICE Unknowns unknowns(int frame, int c, int l) const {
+    const Level& level = layout.level[l];
+    float* at = channels + (static_cast<std::int64_t>(frame) * kChannels + c) * layout.channel_floats + level.channel;
+    return {{at, level.plane, level.stride}, {at + 2 * level.plane, level.plane, level.stride}};
+  }
+};
+
+FF_DEVICE int cell_of(int y, int i, int colour) { return 2 * i + ((y + colour) & 1); }
+
+// ---- open
+
+struct Open {
+  static constexpr int kThreads = 256, kBlocksPerCore = 4;
+  struct Shared {};
+  Task task;
+
+  FF_DEVICE void operator()(const Block& block, Shared&) const {
+    const int frame = block.index / task.pieces, piece = block.index % task.pieces;
+    const int first = piece * kPiece, pixels = static_cast<int>(task.pixels());
+    const Found found =
+        block.reduce(kPiece / kWarp, kWarp, nothing(), [&](Found& sum, int line, int lane) {
+          const int pixel = first + line * kWarp + lane;
+          if (pixel < pixels) open(frame, pixel, sum);
+        });
+    block.each(1, [&](int) { task.found[block.index] = found; });
+  }
+
+  FF_DEVICE void open(int frame, int pixel, Found& sum) const {
+    const Blend& op = task.op;
+    const std::int64_t in_photo = static_cast<std::int64_t>(pixel) * kChannels;
+    const std::int64_t at = frame * task.pixels() * kChannels + in_photo;
+    const std::uint8_t* photo = task.photo(frame) + in_photo;
+    if (op.mask.data[frame * task.pixels() + pixel] == 0) {
+      for (int c = 0; c < kChannels; ++c) op.image.data[at + c] = photo[c];
+      if (op.exact.data != nullptr)
+        for (int c = 0; c < kChannels; ++c) op.exact.data[at + c] = static_cast<float>(photo[c]);
+      return;
+    }
+    for (int c = 0; c < kChannels; ++c) op.image.data[at + c] = finished_pixel(op.source.data[at + c]);
+    if (op.exact.data != nullptr)
+      for (int c = 0; c < kChannels; ++c) op.exact.data[at + c] = op.source.data[at + c];
+    const int y = pixel / task.width(), x = pixel % task.width();
+    float largest = 0.0f;
+    task.neighbours(y, x, [&](int row, int column) {
+      if (task.unknown(frame, row, column)) return;
+      for (int c = 0; c < kChannels; ++c) {
+        const float size = __builtin_fabsf(task.jump(frame, row, column, c));
+        largest = size > largest ? size : largest;
+      }
+    });
+    sum.add({largest, y, x, y + 1, x + 1});
+  }
+};
+
+// ---- set up
+
+struct SetUp {
+  static constexpr int kThreads = 512, kBlocksPerCore = 2;
+  struct Shared {};
+  Task task;
+
+  FF_DEVICE void operator()(const Block& block, Shared&) const {
+    const int frame = block.index;
+    const Found found = block.reduce((task.pieces + kWarp - 1) / kWarp, kWarp, nothing(), [&](Found& sum, int y, int x) {
+      const int piece = y * kWarp + x;
+      if (piece < task.pieces) sum.add(task.found[static_cast<std::int64_t>(frame) * task.pieces + piece]);
+    });
+    State state;
+    state.box = {found.y0, found.x0, found.y1, found.x1};
+    state.levels = 0;
+    if (found.largest >= task.op.tolerance) {
+      // A level more until the box is one cell.
+      do {
+        ++state.levels;
+      } while (state.levels < task.layout.levels && (state.box.halved(state.levels - 1).rows() > 1 ||
+                                                     columns(state.box.halved(state.levels - 1)) > 1));
+    }
+    block.each(1, [&](int) { task.state[frame] = state; });
+    if (state.levels == 0) return;
+    finest(block, frame, state.box);
+    for (int l = 1; l < state.levels; ++l) {
+      coarsen(block, frame, l, state.box);
+      split(block, frame, l, state.box.halved(l));
+    }
+  }
+
+  FF_DEVICE static int columns(const Box& box) { return box.x1 - box.x0; }
+
+  // body(y, i) for the elements of the box and of the ring around them.
+  template <class Body>
+  FF_DEVICE static void ring(const Block& block, const Box& box, Body&& body) {
+    block.each(box.rows() + 2, box.elements() + 2,
+               [&](int y, int i) { body(box.y0 - 1 + y, box.first() - 1 + i); });
+  }
+
+  FF_DEVICE void finest(const Block& block, int frame, const Box& box) const {
+    const Grid grid = task.grid(frame, 0);
+    ring(block, box, [&](int y, int i) {
+      for (int colour = 0; colour < 2; ++colour) {
+        const int x = cell_of(y, i, colour);
+        const int degree = !task.unknown(frame, y, x)
+                               ? 0
+                               : (x > 0) + (x + 1 < task.width()) + (y > 0) + (y + 1 < task.height());
+        grid.inverse.at(colour, y, i) = inverse_degree(static_cast<float>(degree));
+      }
+    });
+  }
+
+  // What a level says of a cell: links to the right and down, conductance to the boundary, 1 where unknown.
+  struct Cell {
+    float east, south, boundary, unknown;
+  };
+
+  FF_DEVICE Cell finest_cell(int frame, int y, int x) const {
+    if (!task.unknown(frame, y, x)) return {0.0f, 0.0f, 0.0f, 0.0f};
+    int outside = 0;
+    task.neighbours(y, x, [&](int row, int column) { outside += task.unknown(frame, row, column) ? 0 : 1; });
+    return {task.unknown(frame, y, x + 1) ? 1.0f : 0.0f, task.unknown(frame, y + 1, x) ? 1.0f : 0.0f,
+            static_cast<float>(outside), 1.0f};
+  }
+
+  FF_DEVICE static Cell coarse_cell(const Grid& grid, int y, int x) {
+    return {grid.natural.at(kEast, y, x), grid.natural.at(kSouth, y, x), grid.natural.at(kBoundary, y, x), grid.natural.at(kUnknown, y, x)};
+  }
+
+  FF_DEVICE void coarsen(const Block& block, int frame, int l, const Box& finest_box) const {
+    const Grid from = task.grid(frame, l - 1), to = task.grid(frame, l);
+    const Box box = finest_box.halved(l), fine = finest_box.halved(l - 1);
+    block.each(box.rows() + 2, columns(box) + 2, [&](int row, int column) {
+      const int y = box.y0 - 1 + row, x = box.x0 - 1 + column;
+      Cell cell{0.0f, 0.0f, 0.0f, 0.0f};
+      if (box.holds(y, x)) {
+        Cell part[4];
+        for (int i = 0; i < 4; ++i) {
+          const int py = 2 * y + i / 2, px = 2 * x + i % 2;
+          part[i] = !fine.holds(py, px) ? cell : l == 1 ? finest_cell(frame, py, px) : coarse_cell(from, py, px);
+        }
+        cell = joined(part);
+      }
+      to.natural.at(kEast, y, x) = cell.east;
+      to.natural.at(kSouth, y, x) = cell.south;
+      to.natural.at(kBoundary, y, x) = cell.boundary;
+      to.natural.at(kUnknown, y, x) = cell.unknown;
+    });
+  }
+
+  FF_DEVICE static Cell joined(const Cell (&part)[4]) {
+    float sum = 0.0f, touching = 0.0f, count = 0.0f;
+    for (const Cell& p : part) {
+      sum += p.boundary;
+      touching += p.boundary > 0.0f ? 1.0f : 0.0f;
+      count += p.unknown;
+    }
+    return {coarse_link(part[1].east, part[3].east), coarse_link(part[2].south, part[3].south),
+            coarse_conductance(sum, touching, count), count > 0.0f ? 1.0f : 0.0f};
+  }
+
+  // From natural order to colours.
+  FF_DEVICE void split(const Block& block, int frame, int l, const Box& box) const {
+    const Grid grid = task.grid(frame, l);
+    ring(block, box, [&](int y, int i) {
+      for (int colour = 0; colour < 2; ++colour) {
+        const int x = cell_of(y, i, colour);
+        float link[4] = {0.0f, 0.0f, 0.0f, 0.0f}, inverse = 0.0f;
+        if (box.holds(y, x)) {
+          link[0] = grid.natural.at(kEast, y, x - 1);
+          link[1] = grid.natural.at(kEast, y, x);
+          link[2] = grid.natural.at(kSouth, y - 1, x);
+          link[3] = grid.natural.at(kSouth, y, x);
+          const float diagonal = (link[0] + link[1]) + (link[2] + link[3]) + grid.natural.at(kBoundary, y, x);
+          inverse = diagonal > 0.0f ? 1.0f / diagonal : 0.0f;
+        }
+        grid.inverse.at(colour, y, i) = inverse;
+        if (colour == kRed)
+          for (int n = 0; n < 4; ++n) grid.link.at(n, y, i) = link[n];
+      }
+    });
+  }
+};
+
+// ---- solve
+
+struct Sum {
+  float value;
+  FF_DEVICE void add(const Sum& other) { value += other.value; }
+};
+
+struct Step {
+  float curvature;  // direction . A direction
+  float largest;    // of |direction|
+  FF_DEVICE void add(const Step& other) {
+    curvature += other.curvature;
+    largest = other.largest > largest ? other.largest : largest;
+  }
+};
+
+// The march of the black cells: search direction, the operator on it, solution.
+enum : int { kDirection, kImage, kSolution };
+
+struct Solve {
+  static constexpr int kThreads = 512, kBlocksPerCore = 1;
+  static constexpr int kMostIterations = 100;
+  struct Shared {};
+  Task task;
+
+  // One level of one channel of one frame.
+  struct Sweep {
+    Grid grid;
+    Unknowns u;
+    Box box;
+    bool finest;
+
+    template <class Body>
+    FF_DEVICE void each(const Block& block, Body&& body) const {
+      block.each(box.rows(), box.elements(), [&](int y, int i) { body(box.y0 + y, box.first() + i); });
+    }
+    template <class T, class Body>
+    FF_DEVICE T reduce(const Block& block, T start, Body&& body) const {
+      return block.reduce(box.rows(), box.elements(), start,
+                          [&](T& sum, int y, int i) { body(sum, box.y0 + y, box.first() + i); });
+    }
+
+    // Sum of value(y, i) of the other colour's four elements around element i of row y, each times its link.
+    template <class Value>
+    FF_DEVICE float around(int colour, int y, int i, Value&& value) const {
+      const int left = i - 1 + ((y + colour) & 1);
+      if (finest) return (value(y, left) + value(y, left + 1)) + (value(y - 1, i) + value(y + 1, i));
+      const Planes& link = grid.link;
+      if (colour == kRed)
+        return (link.at(0, y, i) * value(y, left) + link.at(1, y, i) * value(y, left + 1)) +
+               (link.at(2, y, i) * value(y - 1, i) + link.at(3, y, i) * value(y + 1, i));
+      // A link is kept by its red cell: the left neighbour's link to the right, and so on.
+      return (link.at(1, y, left) * value(y, left) + link.at(0, y, left + 1) * value(y, left + 1)) +
+             (link.at(3, y - 1, i) * value(y - 1, i) + link.at(2, y + 1, i) * value(y + 1, i));
+    }
+
+    // The red half sweep from zero, of which nothing is kept: it is as quickly done again. On the finest level the right
+    // side of red cells is 0.
+    FF_DEVICE float started_red(int y, int i) const {
+      return finest ? 0.0f : relax(grid.inverse.at(kRed, y, i), 0.0f, u.side.at(kRed, y, i));
+    }
+    FF_DEVICE float red(int y, int i) const { return u.value.at(kRed, y, i); }
+    FF_DEVICE float black(int y, int i) const { return u.value.at(kBlack, y, i); }
+
+    FF_DEVICE void start_black(int y, int i) const {
+      const float from_red =
+          finest ? 0.0f : around(kBlack, y, i, [&](int row, int k) { return started_red(row, k); });
+      u.value.at(kBlack, y, i) = relax(grid.inverse.at(kBlack, y, i), from_red, u.side.at(kBlack, y, i));
+    }
+
+    // After a red and a black half sweep from zero the residual is zero on black cells, and on red ones it is what the
+    // black values brought.
+    FF_DEVICE float residual(int y, int x) const {  // of a red cell
+      const int i = x >> 1;
+      if (!(grid.inverse.at(kRed, y, i) > 0.0f)) return 0.0f;
+      return around(kRed, y, i, [&](int row, int k) { return black(row, k); });
+    }
+  };
+
+  FF_DEVICE Sweep sweep(int frame, int c, int l, const Box& finest_box) const {
+    return {task.grid(frame, l), task.unknowns(frame, c, l), finest_box.halved(l), l == 0};
+  }
+
+  FF_DEVICE static void restrict_to(const Block& block, const Sweep& fine, const Sweep& coarse) {
+    coarse.each(block, [&](int y, int i) {
+      for (int colour = 0; colour < 2; ++colour) {
+        const int x = cell_of(y, i, colour);
+        // Two of the four cells are red.
+        coarse.u.side.at(colour, y, i) =
+            !coarse.box.holds(y, x) ? 0.0f : fine.residual(2 * y, 2 * x) + fine.residual(2 * y + 1, 2 * x + 1);
+      }
+    });
+  }
+
+  // Adds the coarse values, where there are some, and relaxes black, then red. Returns new black values times the right
+  // side.
+  FF_DEVICE static float ascend(const Block& block, const Sweep& fine, const Planes& coarse, bool corrected) {
+    const auto red = [&](int y, int i) {
+      const int x = cell_of(y, i, kRed);
+      float value = fine.started_red(y, i);
+      if (corrected && fine.grid.inverse.at(kRed, y, i) > 0.0f)
+        value += coarse.at(((y >> 1) + (x >> 1)) & 1, y >> 1, x >> 2);
+      return value;
+    };
+    const Sum product = fine.reduce(block, Sum{0.0f}, [&](Sum& sum, int y, int i) {
+      const float side = fine.u.side.at(kBlack, y, i);
+      const float value = relax(fine.grid.inverse.at(kBlack, y, i), fine.around(kBlack, y, i, red), side);
+      fine.u.value.at(kBlack, y, i) = value;
+      sum.value += value * side;
+    });
+    fine.each(block, [&](int y, int i) {
+      const float side = fine.finest ? 0.0f : fine.u.side.at(kRed, y, i);
+      const float from_black = fine.around(kRed, y, i, [&](int row, int k) { return fine.black(row, k); });
+      fine.u.value.at(kRed, y, i) = relax(fine.grid.inverse.at(kRed, y, i), from_black, side);
+    });
+    return product.value;
+  }
+
+  // One V-cycle from level 0's black values, which are started; returns the product of the outcome and the residual.
+  FF_DEVICE float cycle(const Block& block, int frame, int c, const State& state) const {
+    for (int l = 1; l < state.levels; ++l) {
+      const Sweep coarse = sweep(frame, c, l, state.box);
+      restrict_to(block, sweep(frame, c, l - 1, state.box), coarse);
+      coarse.each(block, [&](int y, int i) { coarse.start_black(y, i); });
+    }
+    float product = 0.0f;
+    for (int l = state.levels - 1; l >= 0; --l) {
+      const bool corrected = l + 1 < state.levels;
+      const Planes coarse = task.unknowns(frame, c, corrected ? l + 1 : l).value;
+      product = ascend(block, sweep(frame, c, l, state.box), coarse, corrected);
+    }
+    return product;
+  }
+
+  FF_DEVICE void operator()(const Block& block, Shared&) const {
+    const int frame = block.index / kChannels, c = block.index % kChannels;
+    const State state = task.state[frame];
+    if (state.levels == 0) return;
+    for (int l = 0; l < state.levels; ++l) {
+      const Sweep level = sweep(frame, c, l, state.box);
+      SetUp::ring(block, level.box, [&](int y, int i) {
+        for (int colour = 0; colour < 2; ++colour)
+          level.u.side.at(colour, y, i) = level.u.value.at(colour, y, i) = 0.0f;
+      });
+    }
+    const Sweep top = sweep(frame, c, 0, state.box);
+    const Level& shape = task.layout.level[0];
+    const Planes march{top.u.side.data + 4 * shape.plane, shape.plane, shape.stride};
+    SetUp::ring(block, top.box, [&](int y, int i) { march.at(kSolution, y, i) = 0.0f; });
+    set_sides(block, frame, c, top);
+    iterate(block, frame, c, state, top, march);
+    finish(block, frame, c, top, march);
+  }
+
+  // What the boundary asks of each cell. What a red cell is given it hands on to the black ones around it: the iteration
+  // runs on the black half alone.
+  FF_DEVICE void set_sides(const Block& block, int frame, int c, const Sweep& top) const {
+    const auto asked = [&](int y, int x) {
+      float sum = 0.0f;
+      if (task.unknown(frame, y, x))
+        task.neighbours(y, x, [&](int row, int column) {
+          if (!task.unknown(frame, row, column)) sum += task.jump(frame, row, column, c);
+        });
+      return sum;
+    };
+    top.each(block, [&](int y, int i) { top.u.side.at(kRed, y, i) = asked(y, cell_of(y, i, kRed)); });
+    top.each(block, [&](int y, int i) {
+      const float handed = top.around(kBlack, y, i, [&](int row, int k) {
+        return relax(top.grid.inverse.at(kRed, row, k), 0.0f, top.u.side.at(kRed, row, k));
+      });
+      const int x = cell_of(y, i, kBlack);
+      top.u.side.at(kBlack, y, i) = task.unknown(frame, y, x) ? asked(y, x) + handed : 0.0f;
+    });
+  }
+
+  // The steps shrink by a factor that settles at once, so what is left after a step is the rest of a geometric series.
+  FF_DEVICE void iterate(const Block& block, int frame, int c, const State& state, const Sweep& top,
+                         const Planes& march) const {
+    constexpr float kFirstRate = 0.4f, kBestRate = 0.35f, kWorstRate = 0.8f;
+    float alpha = 0.0f, product = 0.0f, size = 0.0f;
+    const auto advance = [&](int y, int i) {
+      march.at(kSolution, y, i) += alpha * march.at(kDirection, y, i);
+      top.u.side.at(kBlack, y, i) -= alpha * march.at(kImage, y, i);
+    };
+    for (int iteration = 0; iteration < kMostIterations; ++iteration) {
+      const bool first = iteration == 0;
+      const float previous_product = product, previous_size = size;
+      top.each(block, [&](int y, int i) {
+        if (!first) advance(y, i);
+        top.start_black(y, i);
+      });
+      product = cycle(block, frame, c, state);
+      const float beta = first ? 0.0f : product / previous_product;
+      const Step step = top.reduce(block, Step{0.0f, 0.0f}, [&](Step& sum, int y, int i) {
+        const float inverse = top.grid.inverse.at(kBlack, y, i);
+        float move = top.black(y, i), moved = 0.0f;
+        if (inverse > 0.0f) moved = move / inverse - top.around(kBlack, y, i, [&](int row, int k) { return top.red(row, k); });
+        if (!first) {
+          move += beta * march.at(kDirection, y, i);
+          moved += beta * march.at(kImage, y, i);
+        }
+        march.at(kDirection, y, i) = move;
+        march.at(kImage, y, i) = moved;
+        sum.add({move * moved, __builtin_fabsf(move)});
+      });
+      alpha = 0.0f;
+      if (!(product > 0.0f) || !(step.curvature > 0.0f)) break;  // the residual is zero
+      alpha = product / step.curvature;
+      size = alpha * step.largest;
+      float rate = first ? kFirstRate : size / previous_size;
+      rate = rate < kBestRate ? kBestRate : rate > kWorstRate ? kWorstRate : rate;
+      if (size * rate / (1.0f - rate) < task.op.tolerance) break;
+    }
+    top.each(block, advance);
+  }
+
+  FF_DEVICE void finish(const Block& block, int frame, int c, const Sweep& top, const Planes& march) const {
+    const Blend& op = task.op;
+    top.each(block, [&](int y, int i) {
+      for (int colour = 0; colour < 2; ++colour) {
+        const int x = cell_of(y, i, colour);
+        if (!task.unknown(frame, y, x)) continue;
+        const float h = colour == kBlack
+                            ? march.at(kSolution, y, i)
+                            : relax(top.grid.inverse.at(kRed, y, i),
+                                    top.around(kRed, y, i, [&](int row, int k) { return march.at(kSolution, row, k); }),
+                                    top.u.side.at(kRed, y, i));
+        const std::int64_t at =
+            (frame * task.pixels() + static_cast<std::int64_t>(y) * task.width() + x) * kChannels + c;
+        const float exact = op.source.data[at] + h;
+        op.image.data[at] = finished_pixel(exact);
+        if (op.exact.data != nullptr) op.exact.data[at] = exact;
+      }
+    });
+  }
+};
+
+// ---- on the host
+
+Layout make_layout(std::int64_t height, std::int64_t width) {
+  Layout layout;
+  layout.grid_floats = layout.channel_floats = 0;
+  for (layout.levels = 0; layout.levels < kMostLevels;) {
+    Level& level = layout.level[layout.levels];
+    level.height = static_cast<int>(height);
+    level.width = static_cast<int>(width);
+    level.stride = (level.width + 1) / 2 + 2;
+    level.natural = level.width + 2;
+    level.plane = (height + 2) * level.stride;
+    level.cells = (height + 2) * level.natural;
+    level.grid = layout.grid_floats;
+    level.channel = layout.channel_floats;
+    const bool finest = layout.levels == 0;
+    layout.grid_floats += finest ? 2 * level.plane : 6 * level.plane + 4 * level.cells;
+    layout.channel_floats += (finest ? 7 : 4) * level.plane;
+    ++layout.levels;
+    if (height == 1 && width == 1) break;
+    height = (height + 1) / 2;
+    width = (width + 1) / 2;
+  }
+  return layout;
+}
+
+Task make_task(const Blend& op, Arena& arena) {
+  const std::int64_t frames = op.mask.shape[0], pixels = op.mask.shape[1] * op.mask.shape[2];
+  Task task;
+  task.op = op;
+  task.layout = make_layout(op.mask.shape[1], op.mask.shape[2]);
+  task.pieces = static_cast<int>((pixels + kPiece - 1) / kPiece);
+  task.found = arena.take<Found>(frames * task.pieces);
+  task.state = arena.take<State>(frames);
+  task.grids = arena.take<float>(frames * task.layout.grid_floats);
+  task.channels = arena.take<float>(frames * kChannels * task.layout.channel_floats);
+  return task;
+}
+
+bool empty(const Blend& op) { return op.mask.shape[0] * op.mask.shape[1] * op.mask.shape[2] == 0; }
+
+}  // namespace blend_device
+
+std::int64_t workspace_bytes(const Blend& op) {
+  if (blend_device::empty(op)) return 0;
+  Arena arena(nullptr);
+  blend_device::make_task(op, arena);
+  return arena.used();
+}
+
+Status run(const Blend& op, Stream stream) {
+  using namespace blend_device;
+  if (empty(op)) return Status::kOk;
+  Arena arena(op.workspace.data);
+  const Task task = make_task(op, arena);
+  const std::int64_t frames = op.mask.shape[0];
+  Status status = launch(stream, frames * task.pieces, Open{task});
+  if (status == Status::kOk) status = launch(stream, frames, SetUp{task});
+  if (status == Status::kOk) status = launch(stream, frames * kChannels, Solve{task});
+  return status;
+}
+
+}  // namespace FF_ISA
+}  // namespace fastface

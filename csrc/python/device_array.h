@@ -1,0 +1,97 @@
+// Arrays in a device's memory as Python holds them.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/runtime.h"
+#include "core/view.h"
+#include "python/binder.h"
+#include "python/dlpack.h"
+
+namespace fastface {
+
+// A stream with its own lifetime; arrays keep the last one that wrote to them.
+struct StreamHolder {
+  Runtime* runtime = nullptr;
+  Stream stream = nullptr;
+  bool owned = false;
+  StreamHolder(Runtime* of, Stream given, bool own) : runtime(of), stream(given), owned(own) {}
+  StreamHolder(const StreamHolder&) = delete;
+  StreamHolder& operator=(const StreamHolder&) = delete;
+  ~StreamHolder();
+};
+using StreamPointer = std::shared_ptr<StreamHolder>;
+
+// Holds the device for the thread while it lives.
+class Scope {
+ public:
+  explicit Scope(Runtime* runtime) : runtime_(runtime), before_(runtime->enter()) {}
+  Scope(const Scope&) = delete;
+  Scope& operator=(const Scope&) = delete;
+  ~Scope() { runtime_->leave(before_); }
+
+ private:
+  Runtime* runtime_;
+  int before_;
+};
+
+// One device; memory that is given back is kept for the next array of its size. Used with the interpreter lock held.
+class Device {
+ public:
+  explicit Device(Runtime* runtime) : runtime_(runtime) {}
+  Runtime* runtime() const { return runtime_; }
+  void* allocate(std::int64_t bytes);
+  void release(void* memory, std::int64_t bytes);
+  [[noreturn]] void fail(const std::string& what) const;
+
+  static std::int64_t rounded(std::int64_t bytes);
+
+ private:
+  void drop_idle();
+  Runtime* runtime_;
+  std::multimap<std::int64_t, void*> idle_;
+  std::int64_t idle_bytes_ = 0;
+};
+
+// Memory of an array and of its views: the device's own, or somebody else's, given back by `foreign`'s destructor.
+struct Storage {
+  Device* device = nullptr;
+  void* data = nullptr;
+  std::int64_t bytes = 0;
+  std::shared_ptr<void> foreign;
+  StreamPointer last;  // what wrote to it last
+  Storage() = default;
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+  ~Storage();
+};
+
+struct DeviceArray {
+  std::shared_ptr<Storage> storage;
+  void* data = nullptr;
+  dlpack::DataType type{};
+  std::vector<std::int64_t> shape;
+  bool contiguous = true;
+  bool writeable = true;
+
+  Device& device() const { return *storage->device; }
+  std::int64_t items() const;
+  std::int64_t bytes() const { return items() * type.bits / 8; }
+  std::string type_name() const;
+  std::string describe() const;
+};
+
+DeviceArray make_array(Device& device, std::vector<std::int64_t> shape, dlpack::DataType type);
+dlpack::DataType type_of(const py::dtype& dtype);  // raises BadArgument for what no op takes
+
+// Consumes and produces DLPack capsules.
+DeviceArray adopt(Device& device, const py::object& value, Stream stream);
+py::capsule export_capsule(const DeviceArray& array, bool versioned);
+
+}  // namespace fastface
