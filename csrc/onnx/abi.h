@@ -59,6 +59,7 @@ FF_ORT_SLOT(dimension_names, 63, Status*, const ShapeInfo*, const char**, std::s
 FF_ORT_SLOT(tensor_shape, 65, Status*, const Value*, ShapeInfo**)
 FF_ORT_SLOT(allocate, 75, Status*, Allocator*, std::size_t, void**)
 FF_ORT_SLOT(free, 76, Status*, Allocator*, void*)
+FF_ORT_SLOT(allocator_info, 77, Status*, const Allocator*, const MemoryInfo**)  // stays the allocator's
 FF_ORT_SLOT(attribute_float, 85, Status*, const KernelInfo*, const char*, float*)
 FF_ORT_SLOT(attribute_int, 86, Status*, const KernelInfo*, const char*, std::int64_t*)
 FF_ORT_SLOT(attribute_string, 87, Status*, const KernelInfo*, const char*, char*, std::size_t*)
@@ -77,6 +78,7 @@ FF_ORT_SLOT(set_dimension_names, 271, Status*, ShapeInfo*, const char**, std::si
 FF_ORT_SLOT(read_attribute, 272, Status*, const AttributeHandle*, AttributeType, void*, std::size_t, std::size_t*)
 FF_ORT_SLOT(parallel_for, 274, Status*, const KernelContext*, void (*)(void*, std::size_t), std::size_t, std::size_t,
             void*)
+FF_ORT_SLOT(stream_scratch, 277, Status*, const KernelContext*, const MemoryInfo*, std::size_t, void**)
 FF_ORT_SLOT(kernel_allocator, 278, Status*, const KernelInfo*, int, Allocator**)
 }  // namespace slot
 #undef FF_ORT_SLOT

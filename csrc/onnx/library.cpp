@@ -40,12 +40,21 @@ Isa wanted_isa() {
   refuse(std::string("FASTFACE_ISA names no instruction set of this machine: ") + wanted);
 }
 
+bool emulated() {
+  const char* device = std::getenv("FASTFACE_ORT_DEVICE");
+  return device != nullptr && std::strcmp(device, "emulated") == 0;
+}
+
 void register_operators(SessionOptions* options) {
   OperatorDomain* domain = nullptr;
   check(runtime.api(slot::create_domain, kDomain, &domain));
   Status* status = nullptr;
-#define FF_ADD_OPERATOR(Struct, name) \
-  if (status == nullptr) status = runtime.api(slot::domain_add, domain, &cpu_operator<Struct>());
+  const auto add = [&](const Operator& made) {
+    if (status == nullptr) status = runtime.api(slot::domain_add, domain, &made);
+  };
+#define FF_ADD_OPERATOR(Struct, name)                                                              \
+  add(emulated() ? operator_on<Struct, OnEmulated>() : operator_on<Struct, OnCpu>()); \
+  if (cuda_table() != nullptr) add(operator_on<Struct, OnCuda>());
   FF_FOR_EACH_OP(FF_ADD_OPERATOR)
 #undef FF_ADD_OPERATOR
   if (status == nullptr) status = runtime.api(slot::add_domain, options, domain);
