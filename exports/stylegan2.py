@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping as Table
 from dataclasses import dataclass, fields
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -135,12 +135,33 @@ def unit_moment(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + EPSILON)
 
 
+class MappingSettings(Protocol):
+    """What a mapping network is made of; a generator's ``Config``."""
+
+    @property
+    def z_dim(self) -> int: ...
+    @property
+    def w_dim(self) -> int: ...
+    @property
+    def c_dim(self) -> int: ...
+    @property
+    def embed_features(self) -> int: ...
+    @property
+    def mapping_layers(self) -> int: ...
+    @property
+    def mapping_features(self) -> int: ...
+    @property
+    def mapping_activation(self) -> str: ...
+    @property
+    def mapping_lr(self) -> float: ...
+
+
 class MappingNetwork(nn.Module):
     """(z (B, Z), label (B, C) or None) → w (B, L, W)."""
 
     w_avg: Tensor
 
-    def __init__(self, config: Config, layers: int) -> None:
+    def __init__(self, config: MappingSettings, layers: int) -> None:
         super().__init__()
         self.layers = layers
         self.depth = config.mapping_layers

@@ -13,6 +13,7 @@ float32 in every precision.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
@@ -30,6 +31,7 @@ from fastface.exports.stylegan2 import (
     Dense,
     Generator,
     MappingNetwork,
+    MappingSettings,
     Noise,
     SkipLayer,
     SynthesisBlock,
@@ -323,6 +325,19 @@ class SynthesisDefinition(nn.Module):
         return seen
 
 
+def latents_for(config: MappingSettings) -> Callable[[int, torch.Generator], dict[str, Tensor]]:
+    """Example inputs of a mapping network."""
+
+    def latents(batch: int, random: torch.Generator) -> dict[str, Tensor]:
+        inputs = {"z": torch.randn(batch, config.z_dim, generator=random)}
+        if config.c_dim:
+            classes = torch.randint(config.c_dim, (batch,), generator=random)
+            inputs["label"] = functional.one_hot(classes, config.c_dim).float()
+        return {**inputs, "truncation": torch.tensor(0.7)}
+
+    return latents
+
+
 def parts(
     checkpoint: Checkpoint,
     precision: Precision = "fp32",
@@ -363,17 +378,11 @@ def _described(
 ) -> list[Part]:
     config = network.config
 
-    def latents(batch: int, random: torch.Generator) -> dict[str, Tensor]:
-        inputs = {"z": torch.randn(batch, config.z_dim, generator=random)}
-        if config.c_dim:
-            classes = torch.randint(config.c_dim, (batch,), generator=random)
-            inputs["label"] = functional.one_hot(classes, config.c_dim).float()
-        return {**inputs, "truncation": torch.tensor(0.7)}
+    latents = latents_for(config)
 
     def styles(batch: int, random: torch.Generator) -> dict[str, Tensor]:
         with torch.no_grad():
-            z, *others = latents(batch, random).values()
-            inputs = {"w": MappingDefinition(network.mapping, None)(z, *others)}
+            inputs = {"w": MappingDefinition(network.mapping, None)(*latents(batch, random).values())}
         if noise != "none":
             inputs["noise_strength"] = torch.tensor(1.0)
         if noise == "random":

@@ -205,8 +205,10 @@ SYNTHESIS3: Final[dict[str, Setting]] = {
 def _settings3(network: Record, source: str) -> dict[str, Setting]:
     tensors = module_tensors(network, source)
     settings = _shapes3(tensors, source)
-    made_with = network.state.get("_init_kwargs")
-    arguments = made_with if isinstance(made_with, Mapping) else {}
+    arguments: dict[str, Any] = {}
+    for module in (network, child(network, "synthesis", source)):
+        made_with = module.state.get("_init_kwargs")
+        arguments |= made_with if isinstance(made_with, Mapping) else {}
     for name, default in SYNTHESIS3.items():
         if name in arguments:
             settings[name] = _argument(arguments[name], default, name, source)

@@ -138,7 +138,7 @@ def export_starganv2(
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,
 ) -> None:
-    """StarGAN v2: generator, style encoder, mapping network and, with the high-pass path, landmark network."""
+    """StarGAN v2: generator, style encoder, mapping network; landmark network for the high-pass path."""
     with running(as_json=as_json, debug=debug) as report:
         write_graphs(report, Kind.STARGANV2, checkpoint, output, precision, w_hpf=w_hpf)
 
