@@ -160,13 +160,17 @@ class LabelTable:
 
     A context manager. The file appears when the block ends, whole; when it ends by an exception, nothing
     appears unless ``keep_partial``: then the rows so far are kept, which is what a manifest of an interrupted
-    run wants. Memory does not grow with the number of rows.
+    run wants. Memory does not grow with the number of rows. ``types``: column → "int64", "float64", "bool",
+    "string", of columns that may be empty (None) in the first rows, where Parquet cannot tell.
     """
 
-    def __init__(self, path: str | Path, *, keep_partial: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, *, keep_partial: bool = False, types: Mapping[str, str] | None = None
+    ) -> None:
         self.path = Path(path)
         self.rows = 0
         self._keep_partial = keep_partial
+        self._types = types or {}
         self._stack = ExitStack()
         self._sink: _JsonLines | _Parquet | None = None
         if self.path.suffix not in (".jsonl", ".parquet"):
@@ -175,7 +179,8 @@ class LabelTable:
     def __enter__(self) -> LabelTable:
         temporary = self._stack.enter_context(whole_file(self.path))
         try:
-            self._sink = _Parquet(temporary) if self.path.suffix == ".parquet" else _JsonLines(temporary)
+            parquet = self.path.suffix == ".parquet"
+            self._sink = _Parquet(temporary, self._types) if parquet else _JsonLines(temporary)
         except BaseException as error:
             self._stack.__exit__(type(error), error, error.__traceback__)
             raise
@@ -222,7 +227,7 @@ class _Parquet:
     """Rows gathered into groups; the schema is that of the first group, so all rows must share their
     columns."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, types: Mapping[str, str]) -> None:
         try:
             import pyarrow.parquet
         except ImportError:
@@ -232,6 +237,7 @@ class _Parquet:
         self._parquet = pyarrow.parquet
         self._arrow = pyarrow
         self._path = path
+        self._types = types
         self._writer: Any = None
         self._schema: Any = None
         self._rows: list[dict[str, Any]] = []
@@ -265,7 +271,9 @@ class _Parquet:
 
     def _inferred(self) -> Any:
         arrow = self._arrow
-        fields = list(arrow.Table.from_pylist([_without(row, "aus") for row in self._rows]).schema)
+        seen = arrow.Table.from_pylist([_without(row, "aus") for row in self._rows]).schema
+        known = {name: arrow.type_for_alias(kind) for name, kind in self._types.items()}
+        fields = [arrow.field(field.name, known.get(field.name, field.type)) for field in seen]
         if self._rows and "aus" in self._rows[0]:
             fields.append(arrow.field("aus", arrow.map_(arrow.string(), arrow.float64())))
         return arrow.schema(fields, metadata={"format": FORMAT, "version": str(VERSION)})
