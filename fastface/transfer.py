@@ -303,7 +303,9 @@ class FaceTransfer:
                     for frame, square, way in group
                     if way == _MADE
                 ]
-                made = iter(self.generator.translate(np.stack(crops), clip.look.style) if crops else ())
+                made: Iterator[Image] = iter(())
+                if crops:
+                    made = iter(self.generator.translate(np.stack(crops), clip.look.style))
                 for frame, square, way in group:
                     if way == _AS_IT_IS:
                         writer.write(frame.image)
