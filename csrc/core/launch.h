@@ -31,6 +31,13 @@
 #define FF_DEVICE inline
 #endif
 
+// What puts kernels in order runs on the host, unless a whole op is one kernel (csrc/tensorrt).
+#if defined(FF_ONE_BLOCK)
+#define FF_SCHEDULE __device__
+#else
+#define FF_SCHEDULE
+#endif
+
 namespace fastface {
 
 constexpr int kWarp = 32;
@@ -186,7 +193,29 @@ FF_DEVICE int count_up(int* at) {
 
 // ---- launching
 
-#if defined(__CUDACC__)
+#if defined(FF_ONE_BLOCK)
+
+// Not launched but taken by the block that runs already, step by step.
+template <class Kernel>
+FF_SCHEDULE Status launch(Stream, std::int64_t blocks, const Kernel& kernel) {
+  __shared__ typename Kernel::Shared shared;
+  __shared__ std::uint32_t scratch[kMostThreads / kWarp * kReducedWords];
+  __syncthreads();
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    kernel(Block{static_cast<int>(b), static_cast<int>(blockDim.x), scratch}, shared);
+    __syncthreads();
+  }
+  return Status::kOk;
+}
+
+FF_SCHEDULE inline Status fill_bytes(Stream, void* at, int value, std::int64_t bytes) {
+  for (std::int64_t i = threadIdx.x; i < bytes; i += blockDim.x)
+    static_cast<unsigned char*>(at)[i] = static_cast<unsigned char>(value);
+  __syncthreads();
+  return Status::kOk;
+}
+
+#elif defined(__CUDACC__)
 
 template <class Kernel>
 __global__ void __launch_bounds__(Kernel::kThreads, Kernel::kBlocksPerCore) enter(const __grid_constant__ Kernel kernel) {
@@ -247,7 +276,7 @@ struct ForEach {
 };
 
 template <class Body>
-Status for_each(Stream stream, std::int64_t frames, std::int64_t count, const Body& body) {
+FF_SCHEDULE Status for_each(Stream stream, std::int64_t frames, std::int64_t count, const Body& body) {
   constexpr int kThreads = ForEach<Body>::kThreads;
   if (count == 0) return Status::kOk;
   if (count > kMostBlocks - kThreads) return Status::kLaunchFailed;

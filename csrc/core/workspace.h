@@ -12,16 +12,16 @@ inline namespace FF_ISA {
 
 class Arena {
  public:
-  explicit Arena(unsigned char* base) : base_(base) {}
+  FF_HD explicit Arena(unsigned char* base) : base_(base) {}
 
   template <class T>
-  FF_INLINE T* take(std::int64_t count) {
+  FF_HD T* take(std::int64_t count) {
     unsigned char* at = base_ == nullptr ? nullptr : base_ + used_;
     const std::int64_t bytes = count * static_cast<std::int64_t>(sizeof(T));
     used_ += (bytes + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
     return reinterpret_cast<T*>(at);
   }
-  FF_INLINE std::int64_t used() const { return used_; }
+  FF_HD std::int64_t used() const { return used_; }
 
  private:
   unsigned char* base_;

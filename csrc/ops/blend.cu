@@ -548,7 +548,7 @@ struct Solve {
 
 // ---- on the host
 
-Layout make_layout(std::int64_t height, std::int64_t width) {
+FF_SCHEDULE Layout make_layout(std::int64_t height, std::int64_t width) {
   Layout layout;
   layout.grid_floats = layout.channel_floats = 0;
   for (layout.levels = 0; layout.levels < kMostLevels;) {
@@ -572,7 +572,7 @@ Layout make_layout(std::int64_t height, std::int64_t width) {
   return layout;
 }
 
-Task make_task(const Blend& op, Arena& arena) {
+FF_SCHEDULE Task make_task(const Blend& op, Arena& arena) {
   const std::int64_t frames = op.mask.shape[0], pixels = op.mask.shape[1] * op.mask.shape[2];
   Task task;
   task.op = op;
@@ -585,7 +585,7 @@ Task make_task(const Blend& op, Arena& arena) {
   return task;
 }
 
-bool empty(const Blend& op) { return op.mask.shape[0] * op.mask.shape[1] * op.mask.shape[2] == 0; }
+FF_SCHEDULE bool empty(const Blend& op) { return op.mask.shape[0] * op.mask.shape[1] * op.mask.shape[2] == 0; }
 
 }  // namespace blend_device
 
@@ -596,7 +596,7 @@ std::int64_t workspace_bytes(const Blend& op) {
   return arena.used();
 }
 
-Status run(const Blend& op, Stream stream) {
+FF_SCHEDULE Status run(const Blend& op, Stream stream) {
   using namespace blend_device;
   if (empty(op)) return Status::kOk;
   Arena arena(op.workspace.data);

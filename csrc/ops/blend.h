@@ -33,7 +33,7 @@ struct Blend {
   WorkspaceView workspace;
 
   template <class Visitor>
-  void describe(Visitor& visit) {
+  FF_HD constexpr void describe(Visitor& visit) {
     visit.input("photo", photo, "P H W 3");
     visit.input("source", source, "B H W 3");
     visit.input("mask", mask, "B H W");

@@ -73,14 +73,14 @@ struct DeformBlock {
 };
 
 template <class Real, int kFrames, int kGroups>
-Status run_blocks(const Deform& op, Stream stream) {
+FF_SCHEDULE Status run_blocks(const Deform& op, Stream stream) {
   using Kernel = DeformBlock<Real, kFrames, kGroups>;
   const std::int64_t rounds = (op.coefficients.shape[0] + Kernel::kFramesPerBlock - 1) / Kernel::kFramesPerBlock;
   return launch(stream, op.basis.shape[0] * rounds, Kernel{op});
 }
 
 template <class Real>
-Status run_as(const Deform& op, Stream stream) {
+FF_SCHEDULE Status run_as(const Deform& op, Stream stream) {
   return op.coefficients.shape[0] <= 4 ? run_blocks<Real, 1, 4>(op, stream) : run_blocks<Real, 8, 4>(op, stream);
 }
 
@@ -88,7 +88,7 @@ Status run_as(const Deform& op, Stream stream) {
 
 std::int64_t workspace_bytes(const Deform&) { return 0; }
 
-Status run(const Deform& op, Stream stream) {
+FF_SCHEDULE Status run(const Deform& op, Stream stream) {
   using namespace deform_device;
   return op.basis.dtype == Dtype::kFloat16 ? run_as<std::uint16_t>(op, stream) : run_as<float>(op, stream);
 }

@@ -32,7 +32,7 @@ struct Deform {
   WorkspaceView workspace;
 
   template <class Visitor>
-  void describe(Visitor& visit) {
+  FF_HD constexpr void describe(Visitor& visit) {
     visit.input("neutral", neutral, "V 3");
     visit.input("basis", basis, "N K 3 64");
     visit.input("moves", moves, "N K");

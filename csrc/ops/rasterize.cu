@@ -174,7 +174,7 @@ struct Resolve {
   }
 };
 
-std::int64_t pixels_of(const Rasterize& op) {
+FF_SCHEDULE std::int64_t pixels_of(const Rasterize& op) {
   return op.triangle_id.shape[0] * op.triangle_id.shape[1] * op.triangle_id.shape[2];
 }
 
@@ -186,7 +186,7 @@ std::int64_t workspace_bytes(const Rasterize& op) {
   return arena.used();
 }
 
-Status run(const Rasterize& op, Stream stream) {
+FF_SCHEDULE Status run(const Rasterize& op, Stream stream) {
   using namespace rasterize_device;
   const std::int64_t pixels = pixels_of(op);
   if (pixels == 0) return Status::kOk;

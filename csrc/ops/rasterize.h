@@ -28,7 +28,7 @@ struct Rasterize {
   WorkspaceView workspace;
 
   template <class Visitor>
-  void describe(Visitor& visit) {
+  FF_HD constexpr void describe(Visitor& visit) {
     visit.input("screen", screen, "B V 3");
     visit.input("triangles", triangles, "F 3");
     visit.output("triangle_id", triangle_id, "B H W");

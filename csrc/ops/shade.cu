@@ -336,7 +336,7 @@ struct Tiles {
   }
 };
 
-Scratch take_scratch(const Shade& op, Arena& arena) {
+FF_SCHEDULE Scratch take_scratch(const Shade& op, Arena& arena) {
   const std::int64_t records = op.positions.shape[0] * op.positions.shape[1];
   Scratch scratch;
   scratch.motion = arena.take<Record>(records);
@@ -344,7 +344,7 @@ Scratch take_scratch(const Shade& op, Arena& arena) {
   return scratch;
 }
 
-bool shapes_agree(const Shade& op) {
+FF_SCHEDULE bool shapes_agree(const Shade& op) {
   const std::int64_t rows = op.triangle_id.shape[1] + 2 * kShadeBorder;
   const std::int64_t columns = op.triangle_id.shape[2] + 2 * kShadeBorder;
   const auto blocks = [](std::int64_t size) { return (size + kShadeFoldBlock - 1) / kShadeFoldBlock; };
@@ -364,7 +364,7 @@ std::int64_t workspace_bytes(const Shade& op) {
   return arena.used();
 }
 
-Status run(const Shade& op, Stream stream) {
+FF_SCHEDULE Status run(const Shade& op, Stream stream) {
   using namespace shade_device;
   if (!shapes_agree(op)) return Status::kPreparedOtherwise;
   Arena arena(op.workspace.data);

@@ -65,7 +65,7 @@ struct Shade {
   WorkspaceView workspace;
 
   template <class Visitor>
-  void describe(Visitor& visit) {
+  FF_HD constexpr void describe(Visitor& visit) {
     visit.input("positions", positions, "B V 3");
     visit.input("screen", screen, "B V 3");
     visit.input("triangle_id", triangle_id, "B H W");
