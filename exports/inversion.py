@@ -153,7 +153,8 @@ class Projection:
         if target.shape != (side, side, 3) or target.dtype != np.uint8:
             raise BadArgument(f"target must be ({side}, {side}, 3) uint8, got {target.shape} {target.dtype}")
         self.target = _as_planes(target, self.device)
-        self._pixels = target
+        #: (R, R, 3) uint8.
+        self.target_image = target
         self._features, self._features_name = features, features_name if features is not None else ""
         with torch.no_grad():
             self._target_features = self._seen(self.target)
@@ -229,17 +230,17 @@ class Projection:
 
     def psnr_db(self) -> float:
         """Of ``image`` against the target, in 8 bits."""
-        return psnr_db(self.image(), self._pixels)
+        return psnr_db(self.image(), self.target_image)
 
     def latent(self) -> Latent:
-        """What was found so far."""
+        """What was found so far, with what it took."""
         w = self.state.values[0][0].expand(self.layers, -1).cpu().numpy().astype(np.float32)
         maps = [value[0].cpu().numpy().astype(np.float32) for value in self.state.values[1:]]
         about = {
             "made": "projection",
             "steps": self.state.step,
             "psnr_db": round(self.psnr_db(), 3),
-            "target_sha256": _digest(self._pixels),
+            "target_sha256": _digest(self.target_image),
             "features": self._features_name,
             "settings": asdict(self.settings),
         }
@@ -302,7 +303,7 @@ class Projection:
         made: dict[str, Any] = json.loads(json.dumps(asdict(self.settings)))
         return {
             "generator": self.generator_sha256,
-            "target_image": _digest(self._pixels),
+            "target_image": _digest(self.target_image),
             "features": self._features_name,
             **{f"setting {name}": value for name, value in made.items()},
         }

@@ -147,6 +147,14 @@ def _attribute(entry: Any) -> Any:
 def _conv(x: Inputs, a: Attributes) -> Any:
     image, weight = x[0], x[1]
     bias = x[2] if len(x) > 2 else None
+    if (
+        weight.shape[1:] == (1, 1, 1)
+        and weight.shape[0] == a.get("group", 1) == image.shape[1]
+        and bias is None
+    ):
+        return (
+            image * weight[:, 0]
+        )  # one factor a channel: many times as quick as torch's grouped convolution
     axes = weight.ndim - 2
     strides, dilations = a.get("strides", [1] * axes), a.get("dilations", [1] * axes)
     taps = [(size - 1) * dilation + 1 for size, dilation in zip(weight.shape[2:], dilations, strict=True)]

@@ -7,12 +7,16 @@ from typing import Annotated
 import typer
 
 from fastface.cli import setup
+from fastface.cli.directions import directions
 from fastface.cli.exporting import exporting
 from fastface.cli.generate import generate, translate
 from fastface.cli.generators import convert, verify
+from fastface.cli.latents import edit, interpolate, mix
 from fastface.cli.measure import bench, demo
+from fastface.cli.project import project
 from fastface.cli.sheet import fit, sheet
 from fastface.cli.synth import synth
+from fastface.cli.transfer import transfer
 
 app = typer.Typer(
     name="fastface",
@@ -49,6 +53,12 @@ app.command()(convert)
 app.command()(verify)
 app.command()(generate)
 app.command()(translate)
+app.command()(transfer)
+app.command()(project)
+app.add_typer(directions, name="directions")
+app.command()(edit)
+app.command()(interpolate)
+app.command()(mix)
 app.command()(setup.doctor)
 app.command()(bench)
 app.command(hidden=True)(demo)

@@ -114,13 +114,23 @@ def attribute_scores(scores: Float32, names: Sequence[str], attribute: str) -> F
         if name in listed:
             column: Float32 = scores[:, listed.index(name)]
             return column
-    if attribute in EXPRESSIONS:
-        return expression_score(scores, names, attribute)
-    known = [name for name in listed if name not in BLENDSHAPE_NAMES]
-    raise BadArgument(
-        f"no attribute {attribute!r:.60}; there are the expressions {', '.join(EXPRESSIONS)}, ARKit's "
-        f"blendshapes such as jawOpen, and {', '.join(known) or 'no others'}"
-    )
+    check_attribute(attribute, listed)
+    return expression_score(scores, names, attribute)
+
+
+def check_attribute(attribute: str, others: Sequence[str] = ()) -> None:
+    """Raise ``BadArgument`` unless faces are scored for this, or it is one of ``others``."""
+    if attribute not in (
+        *FaceScorer.names,
+        *(name.removesuffix("_deg") for name in POSE),
+        *EXPRESSIONS,
+        *others,
+    ):
+        more = [name for name in others if name not in FaceScorer.names]
+        raise BadArgument(
+            f"no attribute {attribute!r:.60}; there are the expressions {', '.join(EXPRESSIONS)}, ARKit's "
+            f"blendshapes such as jawOpen, yaw, pitch, roll{''.join(f', {name}' for name in more)}"
+        )
 
 
 # --- any ONNX network ---
