@@ -46,5 +46,33 @@ FF_INLINE void parallel_for(std::int64_t count, int threads, Body&& body) {
       count, threads, [](void* raw, std::int64_t index) noexcept { (*static_cast<Pointer>(raw))(index); }, context);
 }
 
+FF_INLINE std::int64_t pieces(std::int64_t count, std::int64_t size) { return (count + size - 1) / size; }
+
+template <class Body>
+FF_INLINE void do_piece(std::int64_t piece, std::int64_t count, std::int64_t size, Body&& body) {
+  const std::int64_t end = (piece + 1) * size;
+  body(piece * size, end < count ? end : count);
+}
+
+// body(begin, end) for [0, count) in pieces of `size`.
+template <class Body>
+FF_INLINE void in_pieces(std::int64_t count, std::int64_t size, int threads, Body&& body) {
+  parallel_for(pieces(count, size), threads, [&](std::int64_t piece) { do_piece(piece, count, size, body); });
+}
+
+// Two such jobs at once: threads meet half as often.
+template <class First, class Second>
+FF_INLINE void in_pieces(std::int64_t first_count, std::int64_t second_count, std::int64_t size, int threads,
+                         First&& first, Second&& second) {
+  const std::int64_t split = pieces(first_count, size);
+  parallel_for(split + pieces(second_count, size), threads, [&](std::int64_t piece) {
+    if (piece < split) {
+      do_piece(piece, first_count, size, first);
+    } else {
+      do_piece(piece - split, second_count, size, second);
+    }
+  });
+}
+
 }  // namespace FF_ISA
 }  // namespace fastface

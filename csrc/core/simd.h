@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #if defined(__F16C__) || defined(__SSE2__)
@@ -154,6 +155,118 @@ FF_INLINE std::uint32_t lane_bits(VecInt lanes) {
   std::uint32_t bits = 0;
   for (int i = 0; i < kLanes; ++i) bits |= static_cast<std::uint32_t>(lanes[i] != 0) << i;
   return bits;
+#endif
+}
+
+template <int N>
+FF_INLINE Vec<std::int32_t, N> ramp() {
+  Vec<std::int32_t, N> lane;
+  for (int i = 0; i < N; ++i) lane[i] = i;
+  return lane;
+}
+
+// Which of N lanes: bits of a mask register where there are such, else lanes of all ones or zeros.
+#if defined(__AVX512VL__)
+template <int N>
+using Lanes = std::conditional_t<N == 8, __mmask8, Vec<std::int32_t, N>>;
+#else
+template <int N>
+using Lanes = Vec<std::int32_t, N>;
+#endif
+
+template <int N>
+FF_INLINE Lanes<N> lanes_from_zero_up(Vec<std::int32_t, N> v) {
+#if defined(__AVX512VL__)
+  if constexpr (N == 8) return static_cast<__mmask8>(~_mm256_movepi32_mask(reinterpret_cast<__m256i>(v)));
+  else
+#endif
+    return v >= 0;
+}
+
+template <int N>
+FF_INLINE Lanes<N> lanes_less(Vec<float, N> a, Vec<float, N> b) {
+#if defined(__AVX512VL__)
+  if constexpr (N == 8)
+    return _mm256_cmp_ps_mask(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), _CMP_LT_OQ);
+  else
+#endif
+    return a < b;
+}
+
+template <int N>
+FF_INLINE Lanes<N> lanes_equal(Vec<float, N> a, Vec<float, N> b) {
+#if defined(__AVX512VL__)
+  if constexpr (N == 8)
+    return _mm256_cmp_ps_mask(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), _CMP_EQ_OQ);
+  else
+#endif
+    return a == b;
+}
+
+template <int N>
+FF_INLINE bool any_lane(Lanes<N> lanes) {
+#if defined(__AVX512VL__)
+  if constexpr (N == 8) return lanes != 0;
+  else
+#endif
+  {
+    std::int32_t any = 0;
+    for (int i = 0; i < N; ++i) any |= lanes[i];
+    return any != 0;
+  }
+}
+
+// Stores some lanes; the others stay as they are, though they may be read and written back.
+template <int N, class T>
+FF_INLINE void store_where(T* to, Lanes<N> where, Vec<T, N> value) {
+#if defined(__AVX512VL__)
+  if constexpr (N == 8)
+    _mm256_mask_storeu_epi32(to, where, reinterpret_cast<__m256i>(value));
+  else
+#endif
+    store<N>(to, where ? value : load<N>(to));
+}
+
+// Stores some of N pairs, given as the first and the second of each.
+template <int N>
+FF_INLINE void store_pairs_where(float* to, Lanes<N> where, Vec<float, N> first, Vec<float, N> second) {
+  if constexpr (N == 1) {
+    to[0] = where[0] != 0 ? first[0] : to[0];
+    to[1] = where[0] != 0 ? second[0] : to[1];
+  } else {
+    Vec<float, N> low, high;
+    zip(first, second, low, high);
+#if defined(__AVX512VL__)
+    if constexpr (N == 8) {
+      const std::uint32_t both = _pdep_u32(where, 0x5555u) * 3u;
+      _mm256_mask_storeu_ps(to, static_cast<__mmask8>(both), reinterpret_cast<__m256>(low));
+      _mm256_mask_storeu_ps(to + N, static_cast<__mmask8>(both >> 8), reinterpret_cast<__m256>(high));
+    } else
+#endif
+    {
+      Vec<std::int32_t, N> low_where, high_where;
+      zip(where, where, low_where, high_where);
+      store<N>(to, low_where ? low : load<N>(to));
+      store<N>(to + N, high_where ? high : load<N>(to + N));
+    }
+  }
+}
+
+// Puts the lanes that are set in `bits` side by side; whole vectors are written. Returns how many there are.
+template <class V, class T>
+FF_INLINE std::int32_t append_lanes(T* to, V lanes, std::uint32_t bits) {
+  static_assert(sizeof(T) == 4 && sizeof(V) == sizeof(VecInt), "lanes of 32 bits");
+#if defined(__AVX512F__)
+  const __mmask16 chosen = static_cast<__mmask16>(bits);
+  _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(chosen, reinterpret_cast<__m512i>(lanes)));
+  return __builtin_popcount(bits);
+#else
+  std::int32_t count = 0;
+  for (int i = 0; i < kLanes; ++i) {
+    to[count] = lanes[i];
+    count += static_cast<std::int32_t>(bits >> i & 1u);
+  }
+  return count;
 #endif
 }
 

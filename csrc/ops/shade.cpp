@@ -105,34 +105,6 @@ Frame frame_at(const Shade& op, const Plan& plan, std::int64_t index, std::int64
   return frame;
 }
 
-std::int64_t pieces(std::int64_t count, std::int64_t size) { return (count + size - 1) / size; }
-
-template <class Body>
-FF_INLINE void do_piece(std::int64_t piece, std::int64_t count, std::int64_t size, Body&& body) {
-  const std::int64_t end = (piece + 1) * size;
-  body(piece * size, end < count ? end : count);
-}
-
-// [0, count) in pieces of `size`.
-template <class Body>
-void in_pieces(std::int64_t count, std::int64_t size, int threads, Body&& body) {
-  parallel_for(pieces(count, size), threads, [&](std::int64_t piece) { do_piece(piece, count, size, body); });
-}
-
-// Two such jobs at once: threads meet half as often.
-template <class First, class Second>
-void in_pieces(std::int64_t first_count, std::int64_t second_count, std::int64_t size, int threads, First&& first,
-               Second&& second) {
-  const std::int64_t split = pieces(first_count, size);
-  parallel_for(split + pieces(second_count, size), threads, [&](std::int64_t piece) {
-    if (piece < split) {
-      do_piece(piece, first_count, size, first);
-    } else {
-      do_piece(piece - split, second_count, size, second);
-    }
-  });
-}
-
 void shade_vertices(const Frame& frame, int threads) {
   const Shade& op = *frame.op;
   in_pieces(frame.vertices, kVerticesPerTask, threads,
