@@ -249,7 +249,7 @@ def _build(trt: Any, job: dict[str, Any]) -> None:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(job["model"]):
         found = [parser.get_error(i) for i in range(parser.num_errors)]
-        raise _Refused("; ".join(f"{error.node_name() or '?'}: {error.desc()}" for error in found)[:600])
+        raise _Refused("; ".join(map(_described, found))[:600])
     config = builder.create_builder_config()
     _set_profile(builder, config, job)
     if job["targets"]:
@@ -265,6 +265,14 @@ def _build(trt: Any, job: dict[str, Any]) -> None:
     if measured is not None:
         cache_file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(cache_file, bytes(memoryview(measured.serialize())))
+
+
+def _described(error: Any) -> str:
+    """ "UNSUPPORTED_NODE: StringNormalizer /norm/op: why"; the parser's own reason may be just "false"."""
+    kind = str(error.code()).rsplit(".", 1)[-1]
+    where = f"{error.node_operator()} {error.node_name()}".strip()
+    why = f": {error.desc()}" if error.desc() not in ("", "false") else ""
+    return f"{kind}: {where}{why}"
 
 
 def _logger(trt: Any) -> tuple[Any, list[str]]:

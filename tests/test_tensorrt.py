@@ -1,0 +1,188 @@
+"""TensorRT engines, built for real by tensorrt_rtx, which needs no GPU: in processes of their own.
+
+Skipped where no such wheel is installed; with FASTFACE_REQUIRE_TENSORRT=1 that is a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import tiny_generators as tiny
+from onnx import TensorProto, helper
+from typer.testing import CliRunner
+
+import fastface
+from fastface.cli.app import app
+from fastface.errors import BadArgument, BadModelFile, ProviderUnavailable
+from fastface.exports.tensorrt_engine import TARGETS, build_engine, build_generator
+from fastface.runtime.plan import read_record, record_path
+from fastface.runtime.tensorrt_engine import MODULES
+
+NETWORKS = sorted((Path(fastface.__file__).parent / "assets" / "landmarks").glob("*.onnx"))
+EVERY = ("SM75", *TARGETS)
+INSTALLED = any(find_spec(module) for module in MODULES["tensorrt_rtx"])
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timings go to the test's own folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def rtx() -> None:
+    if not INSTALLED:
+        if os.environ.get("FASTFACE_REQUIRE_TENSORRT") == "1":
+            pytest.fail("tensorrt_rtx is not installed, and FASTFACE_REQUIRE_TENSORRT is set")
+        pytest.skip("no tensorrt_rtx: pip install tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings")
+
+
+def build(model: Path, plan: Path, **how: object):  # type: ignore[no-untyped-def]
+    return build_engine(model, plan, library="tensorrt_rtx", **how)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("rtx")
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda path: path.stem)
+def test_the_landmark_networks_build_for_every_gpu_family(network: Path, tmp_path: Path) -> None:
+    built = build(network, tmp_path / "x.plan", targets=EVERY)
+    assert built.reasons == ["there was none"]
+    assert built.plan.stat().st_size > network.stat().st_size / 4
+    record = read_record(built.plan)
+    assert record.targets == list(EVERY)
+    assert set(record.inputs) == {"points" if network.stem == "blendshapes" else "image"}
+
+
+@pytest.mark.usefixtures("rtx")
+@pytest.mark.parametrize("kind", [tiny.stylegan, tiny.starganv2, tiny.stargan, tiny.ganimation])
+def test_each_part_of_a_generator_builds_with_a_varying_batch(
+    kind: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    net = kind(tmp_path)
+    built = build_generator(net, tmp_path / "fast.plan", library="tensorrt_rtx", batch=(1, 2, 4))
+    parts = {path.name.split(".")[1] for path in tmp_path.glob("*.onnx")}
+    assert {engine.plan.name for engine in built} == {f"fast.{part}.plan" for part in parts}
+    for engine in built:
+        record = read_record(engine.plan)
+        assert record.batch == [1, 2, 4]
+        assert record.metadata["part"] == engine.plan.name.split(".")[1]
+
+
+@pytest.mark.usefixtures("rtx")
+def test_an_engine_is_kept_until_something_differs_and_says_what(tmp_path: Path) -> None:
+    model = tiny.stargan(tmp_path).with_name("a.generator.onnx")
+    plan = tmp_path / "a.plan"
+    assert build(model, plan, targets=["SM86"]).reasons == ["there was none"]
+    before = plan.read_bytes()
+    assert build(model, plan, targets=["SM86"]).reasons == []
+    assert plan.read_bytes() == before
+
+    how: dict[str, object] = {"batch": (1, 2, 2), "targets": ["SM89"]}
+    assert build(model, plan, **how).reasons == [
+        "target GPUs: built for SM86, now SM89",
+        "batch range: built for 1, 4, 16, now 1, 2, 2",
+    ]
+    record = json.loads(record_path(plan).read_text())
+    record_path(plan).write_text(json.dumps({**record, "library_version": "0.1"}))
+    (reason,) = build(model, plan, **how).reasons
+    assert reason.startswith("TensorRT version: built for 0.1, now ")
+    changed = onnx.load(str(model))
+    changed.doc_string = "another"
+    model.write_bytes(changed.SerializeToString())
+    (reason,) = build(model, plan, **how).reasons
+    assert reason.startswith("model: built for ")
+    plan.write_bytes(plan.read_bytes()[:-1])
+    (reason,) = build(model, plan, **how).reasons
+    assert "is not the engine" in reason
+    assert build(model, plan, **how, force=True).reasons == ["asked to"]
+
+
+@pytest.mark.usefixtures("rtx")
+def test_what_tensorrt_does_not_take_is_a_model_fault_in_its_words(tmp_path: Path) -> None:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", 4])
+    y = helper.make_tensor_value_info("y", TensorProto.STRING, None)
+    graph = helper.make_graph([helper.make_node("StringNormalizer", ["x"], ["y"])], "g", [x], [y])
+    path = tmp_path / "words.onnx"
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
+    )
+    with pytest.raises(BadModelFile, match="tensorrt_rtx refuses it: UNSUPPORTED_NODE: StringNormalizer"):
+        build(path, tmp_path / "x.plan")
+    assert not list(tmp_path.glob("*plan*"))
+    with pytest.raises(BadModelFile, match="SM42"):
+        build(NETWORKS[0], tmp_path / "x.plan", targets=["SM42"])
+
+
+@pytest.mark.usefixtures("rtx")
+def test_the_command_says_what_it_built_and_what_it_kept(tmp_path: Path) -> None:
+    net = tiny.ganimation(tmp_path)
+    words = ["export", "tensorrt", str(net), "-o", str(tmp_path / "o.plan"), "--target", "SM86"]
+    first = CliRunner().invoke(app, words)
+    assert first.exit_code == 0, first.output
+    assert "there was none" in first.output
+    second = CliRunner().invoke(app, [*words, "--json"])
+    (engine,) = json.loads(second.stdout)["engines"]
+    assert (engine["built"], engine["targets"]) == (False, ["SM86"])
+
+
+@pytest.mark.usefixtures("rtx")
+@pytest.mark.parametrize(
+    ("kind", "precision"),
+    [
+        ("stylegan2", "fp32"),
+        ("stylegan2", "fp16"),
+        ("starganv2", "fp32"),
+        ("stargan", "fp16"),
+        ("ganimation", "fp32"),
+    ],
+)
+def test_what_the_exporters_write_is_clean_for_tensorrt(kind: Any, precision: Any, tmp_path: Path) -> None:
+    """Every part of every kind, of few channels."""
+    pytest.importorskip("torch")
+    from benchmarks import random_networks
+
+    resolution = 128 if kind == "starganv2" else 32
+    found = random_networks.checkpoint(kind, resolution=resolution, small=True)
+    given = {"resolution": 32} if kind in ("stargan", "ganimation") else {}
+    for file in random_networks.write(found, tmp_path / "net.onnx", precision, **given):
+        build(file, tmp_path / "x.plan")
+
+
+# --- without TensorRT ---
+
+
+def test_without_tensorrt_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastface.exports.tensorrt_engine.find_spec", lambda name: None)
+    with pytest.raises(ProviderUnavailable, match="pip install tensorrt-cu13"):
+        build_engine(NETWORKS[0], tmp_path / "x.plan")
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [({"batch": (4, 2, 8)}, "batch"), ({"batch": (0, 1, 1)}, "batch"), ({"library": "cudnn"}, "library")],
+)
+def test_arguments_out_of_range_are_refused(tmp_path: Path, how: dict[str, object], says: str) -> None:
+    with pytest.raises(BadArgument, match=says):
+        build_engine(NETWORKS[0], tmp_path / "x.plan", **how)  # type: ignore[arg-type]
+    with pytest.raises(BadArgument, match=r"ends in \.plan"):
+        build_engine(NETWORKS[0], tmp_path / "x.engine")
+
+
+def test_operators_of_our_own_are_refused_before_a_build(tmp_path: Path) -> None:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", 4])
+    graph = helper.make_graph(
+        [helper.make_node("FastfaceDeform", ["x"], ["y"], domain="fastface")], "g", [x], [x]
+    )
+    path = tmp_path / "ours.onnx"
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("fastface", 1)]
+    path.write_bytes(helper.make_model(graph, opset_imports=opsets).SerializeToString())
+    with pytest.raises(BadModelFile, match="FastfaceDeform"):
+        build_engine(path, tmp_path / "x.plan")
+    assert np.all([not found.name.endswith(".plan") for found in tmp_path.iterdir()])
