@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fastface.alignment import Array, celeba_square, crop, crop_to_frame, inverse
 from fastface.errors import BadArgument, BadImage, BadModelFile, NoFaceFound
-from fastface.generators import StarGANv2, load
+from fastface.generators import Generator, StarGANv2, load
 from fastface.images import read_image
 from fastface.landmarks import LandmarkDetector
 from fastface.pasting import PASTES, Paste, Paster
@@ -123,18 +123,17 @@ class FaceTransfer:
 
     def __init__(
         self,
-        generator: str | Path | StarGANv2,
+        generator: str | Path | Generator,
         providers: Sequence[str] | None = None,
         precision: Precision | None = None,
         threads: int | None = None,
     ) -> None:
-        made = (
-            generator
-            if isinstance(generator, StarGANv2)
-            else load(generator, providers=providers, precision=precision, threads=threads)
-        )
+        made = generator
+        if isinstance(made, str | Path):
+            made = load(made, providers=providers, precision=precision, threads=threads)
         if not isinstance(made, StarGANv2):
-            raise BadModelFile(f"{generator}: is a {made.kind}; transfer wants a starganv2")
+            file = next(iter(made.parts.files.values()))
+            raise BadModelFile(f"{file}: of a {made.kind}; wanted a starganv2")
         self.generator = made
         self.detector = LandmarkDetector(threads=min(threads or 2, 2))
         self.generator_sha256 = sha256_of(made.parts.files["generator"])
@@ -160,7 +159,7 @@ class FaceTransfer:
             raise NoFaceFound(f"{shown}: wanted a reference photo with a face, found none")
         square = celeba_square(faces[0].points_px.astype(np.float64))
         style = self.generator.style(crop(rgb, square, self.generator.resolution), domain)
-        pixels = hashlib.sha256(np.array(rgb.shape, "<i8").tobytes() + rgb.tobytes()).hexdigest()
+        pixels = hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).hexdigest()
         return Look(style, shown, pixels, domain)
 
     def run(
@@ -188,8 +187,8 @@ class FaceTransfer:
         carried = SourceLabels.find(source)
         every = options.every or default_every(reader.rate, SAMPLES_PER_SECOND)
         outputs = Outputs(output, source, carried)
-        tracked = {"source_sha256": self._sha256_of(source), "every": every, "version": package_version()}
-        job = tracked | self.job_of(look, options)
+        job = self.job(source, look, options)
+        tracked = {"source_sha256": job["source_sha256"], "every": every, "version": job["version"]}
         with WorkFolder(outputs.work_folder, job) as work:
             with WorkFolder(tracks or work.path / "track", tracked) as folder:
                 write_track(reader, folder.path, self.detector, every, lambda n: advance("track", n))
@@ -201,9 +200,12 @@ class FaceTransfer:
             work.remove()
         return made
 
-    def job_of(self, look: Look, options: TransferOptions) -> dict[str, Any]:
-        """All that the pixels depend on beside the source: equal, and the bytes are equal."""
+    def job(self, source: Path, look: Look, options: TransferOptions) -> dict[str, Any]:
+        """All that the pixels depend on: where it is equal, the bytes are. ``digest`` makes it one number."""
         return {
+            "source_sha256": self._sha256_of(source),
+            "version": package_version(),
+            "every": options.every or 0,
             "generator_sha256": self.generator_sha256,
             "provider": self.generator.provider,
             "style_sha256": hashlib.sha256(look.style.tobytes()).hexdigest(),
@@ -345,6 +347,7 @@ class FaceTransfer:
             "source_sha256": job["source_sha256"],
             "provider": self.generator.provider,
             "engine_version": package_version(),
+            "job_sha256": digest(job),
             "notes": notes,
         }
         labels = outputs.write_labels(track, record, reader.time_base, self._to_output(clip))
