@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import ctypes
 import hashlib
 import os
 import platform
@@ -12,8 +11,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
+
+from fastface.errors import ProviderUnavailable
 
 Status = Literal["ok", "missing", "broken"]
 
@@ -24,6 +26,7 @@ REQUIRED: Final = ("numpy", "onnxruntime", "opencv-python-headless", "pillow", "
 EXTRAS: Final[dict[str, tuple[str, str]]] = {
     "parquet": ("pyarrow", "tables of labels as Parquet instead of JSON lines"),
     "export": ("torch", "exporting generators to ONNX"),
+    "openvino": ("openvino", "networks on the processor at their fastest, in bfloat16 where it can"),
     "cuda": ("onnxruntime-gpu", "networks on NVIDIA GPUs"),
 }
 #: Packages that stand in for a required one.
@@ -106,26 +109,36 @@ def _packages() -> Iterator[Check]:
 
 
 def _providers() -> Iterator[Check]:
+    """What can run networks, fastest first, and what builds engines for NVIDIA GPUs."""
     import onnxruntime
 
+    from fastface.runtime.providers import bf16_instructions, provider_table
+    from fastface.runtime.tensorrt_engine import ADVICE, MODULES
+
     yield Check("onnxruntime providers", "ok", ", ".join(onnxruntime.get_available_providers()))
+    for name, provider in provider_table().items():
+        status: Status = "missing" if provider.missing else "ok"
+        yield Check(f"provider {name}", status, provider.missing or "networks can run on it", provider.advice)
+    unit = bf16_instructions()
+    yield Check("bfloat16", "ok" if unit else "missing", unit or "this processor has no instructions for it")
+    for library, modules in MODULES.items():
+        found = any(find_spec(module) for module in modules)
+        detail = "builds engines" if found else "not installed: builds engines for NVIDIA GPUs"
+        yield Check(library, "ok" if found else "missing", detail, "" if found else ADVICE[library])
 
 
 def _cuda() -> Iterator[Check]:
     """Through the driver itself: no toolkit and no other package needs to be there."""
+    from fastface.runtime.cuda_driver import devices, library
+
     try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        yield Check("cuda", "missing", "no NVIDIA driver", "the CPU path needs none")
+        library()
+    except ProviderUnavailable as error:
+        yield Check("cuda", "missing", str(error), "the CPU path needs none; see nvidia-smi for more")
         return
-    count = ctypes.c_int(0)
-    code = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
-    if code or not count.value:
-        yield Check("cuda", "missing", f"driver present, no usable device (code {code})", "see nvidia-smi")
-        return
-    name = ctypes.create_string_buffer(128)
-    driver.cuDeviceGetName(name, 128, 0)
-    yield Check("cuda", "ok", f"{count.value} device(s), first: {name.value.decode(errors='replace')}")
+    first = devices()[0]
+    capability = "SM{}{}".format(*first.capability)
+    yield Check("cuda", "ok", f"{len(devices())} device(s), first: {first.name} ({capability})")
 
 
 def _codecs() -> Iterator[Check]:

@@ -25,7 +25,7 @@ MODULES: Final = {
     "tensorrt": ("tensorrt", "tensorrt_bindings"),
     "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
 }
-_ADVICE: Final = {
+ADVICE: Final = {
     "tensorrt": "pip install tensorrt-cu13",
     "tensorrt_rtx": "pip install tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings",
 }
@@ -38,7 +38,7 @@ def load_library(name: str) -> Any:
             return import_module(module)
         except ImportError:
             continue
-    raise ProviderUnavailable(f"{name} is not installed. To get it: {_ADVICE[name]}")
+    raise ProviderUnavailable(f"{name} is not installed. To get it: {ADVICE[name]}")
 
 
 class TensorRtEngine:
