@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from fastface.atomic import write_whole
 from fastface.checkpoints.unpickling import shown
 from fastface.errors import BadArgument, BadModelFile
+from fastface.exports.tracing import shapes_suffice
 from fastface.version import package_version
 
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -178,16 +179,17 @@ def to_onnx(part: Part, opset: int) -> Any:
         # The tracing exporter is the one that needs no further package; torch says that it is the older one.
         warnings.simplefilter("ignore")
         file = Path(folder) / "graph.onnx"
-        torch.onnx.export(
-            module,
-            tuple(example.values()),
-            str(file),
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=list(example),
-            output_names=list(part.outputs),
-            dynamic_axes=axes,
-        )
+        with shapes_suffice(module):
+            torch.onnx.export(
+                module,
+                tuple(example.values()),
+                str(file),
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=list(example),
+                output_names=list(part.outputs),
+                dynamic_axes=axes,
+            )
         model = onnx.load(str(file))
     if opset != OPSET:
         model = onnx.version_converter.convert_version(model, opset)
@@ -290,6 +292,7 @@ def _openvino_runner(path: Path, why: str) -> Runner:
 
     def run(inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         made = compiled(inputs)
-        return {port.get_any_name(): np.asarray(value) for port, value in made.items()}
+        # A tensor may have several names, one of them the output's.
+        return {name: np.asarray(value) for port, value in made.items() for name in port.get_names()}
 
     return run
