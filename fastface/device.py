@@ -52,9 +52,9 @@ def cuda_problem() -> str:
 
 
 def moved(prepared: Prepared, device: Device) -> Prepared:
-    """A dataclass such as ``PackedBasis`` or ``PreparedShading`` with its arrays on the device."""
+    """A dataclass such as ``PackedBasis`` or ``PreparedShading`` with its arrays on the device, read-only."""
     held: Any = prepared
     arrays = {f.name: getattr(held, f.name) for f in fields(held)}
-    put = {name: device.put(value) for name, value in arrays.items() if isinstance(value, np.ndarray)}
+    put = {n: device.put(a, frozen=True) for n, a in arrays.items() if isinstance(a, np.ndarray)}
     on_device: Prepared = replace(held, **put)
     return on_device

@@ -15,11 +15,14 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from fastface import ops
 from fastface.affect import Affect, AffectPath, affect_model
 from fastface.affect_tables import HEAD_UNITS
 from fastface.binding import Binding, bind
+from fastface.device import Device, DeviceArray, cuda_problem, open_device
+from fastface.device_rendering import DeviceRenderer
 from fastface.displacement import displacement_px
-from fastface.errors import BadAffect, BadArgument, BadModelFile, NoFaceFound, ProviderUnavailable
+from fastface.errors import BadAffect, BadArgument, BadModelFile, NoFaceFound
 from fastface.face import FittedFace
 from fastface.fitting import FaceFitter
 from fastface.head_models import open_model
@@ -66,28 +69,27 @@ class _Ready(NamedTuple):
 class Engine:
     """Fits and renders with one head model.
 
-    ``model``: "default", "ict", a path to a head model file or a ``HeadModel``. ``device``: "cpu", "cuda" or
-    "auto"; a device that is not there raises ``ProviderUnavailable``. ``threads``: all cores if None.
+    ``model``: "default", "ict", a path to a head model file or a ``HeadModel``. ``device``: "cpu", "cuda",
+    "auto" (cuda where it is there) or a ``fastface.device.Device``; one that is not there raises
+    ``ProviderUnavailable``. ``threads``: all cores if None.
+
+    On a device ``render`` and ``render_batch`` give ``DeviceArray``s, which stay there: torch and CuPy take
+    them by DLPack, ``.numpy()`` copies them to the host. ``stream`` and ``mask`` give NumPy arrays.
     """
 
     def __init__(
         self,
         model: str | os.PathLike[str] | HeadModel = "default",
         *,
-        device: str = "cpu",
+        device: str | Device = "cpu",
         threads: int | None = None,
     ) -> None:
-        if device not in DEVICES:
-            raise BadArgument(f"device must be one of {', '.join(DEVICES)}, got {device!r:.40}")
-        if device == "cuda":
-            raise ProviderUnavailable(
-                "device cuda: this build of fastface has no CUDA kernels; use device='cpu'"
-            )
         whole = isinstance(threads, int) and not isinstance(threads, bool)
         if threads is not None and not (whole and 1 <= threads <= 1024):
             raise BadArgument(f"threads must be 1 … 1024 or None, got {threads!r:.40}")
+        self._on = _opened(device)
+        self.device = "cpu" if self._on is None else self._on.kind
         self.model = open_model(model)
-        self.device = "cpu"
         self.threads = threads or _cores()
         self._affects = affect_model(self.model.name)
         self._fitter = FaceFitter(self.model)
@@ -166,8 +168,8 @@ class Engine:
 
         Raises ``BadAffect``; ``BadModelFile`` when the face was fitted with another head model.
         """
-        ready, asked = self._ready(face), _one(affect, coefficients, pose)
-        out = np.empty((1, *ready.photo.shape), np.uint8)
+        ready, asked = self._ready(face), _one(affect, self._adopted(coefficients), pose)
+        out = self._images((1, *ready.photo.shape))
         self._draw(face, ready, asked, self._coefficients(asked), out)
         image: Image = out[0]
         return image
@@ -183,15 +185,18 @@ class Engine:
     ) -> Image:
         """Frames ``(B, H, W, 3)`` uint8, into ``out`` if given. ``coefficients`` is then (B, E).
 
+        On a device ``coefficients`` and ``out`` may lie there, as ``DeviceArray`` or as another library's
+        array: then nothing passes through the host, and coefficients are clipped to their limits instead of
+        refused. Into an ``out`` of NumPy the frames are copied.
+
         Raises like ``render``, and ``BadArgument`` when ``out`` does not fit.
         """
         ready = self._ready(face)
-        asked = _many(affects, coefficients, pose)
+        asked = _many(affects, self._adopted(coefficients), pose)
         rows = self._coefficients(asked)
         shape = (len(rows), *ready.photo.shape)
-        if out is None:
-            out = np.empty(shape, np.uint8)
-        _check_out(out, shape)
+        out = self._images(shape) if out is None else self._adopted(out)
+        _check_out(out, shape, self._on)
         self._draw(face, ready, asked, rows, out)
         return out
 
@@ -208,7 +213,7 @@ class Engine:
         Memory is flat however long the path: an image is used again as soon as nobody refers to it. What
         ``render_batch`` would refuse is refused here at once, not on the way.
         """
-        ready, asked = self._ready(face), _many(path, coefficients, pose)
+        ready, asked = self._ready(face), _many(path, self._on_host(coefficients), pose)
         if asked.given is not None:  # the caller may go on to use its array
             asked = replace(asked, given=self._coefficients(asked).copy())
         return self._frames(face, ready, asked)
@@ -217,7 +222,8 @@ class Engine:
         renderer = ready.renderer
         parts = renderer.groups(len(asked))
         groups = iter(parts)
-        pool = ImagePool((parts[0].stop if parts else 0, *ready.photo.shape))
+        shape = (parts[0].stop if parts else 0, *ready.photo.shape)
+        pool = ImagePool(shape) if self._on is None else ImagePool(shape, self._on.pinned)
 
         def made(group: slice, images: Image) -> tuple[Image, list[Labels]]:
             part = asked.part(group)
@@ -254,7 +260,7 @@ class Engine:
         pose: HeadPose | None = None,
     ) -> Labels:
         """The labels of the frame that ``render`` makes of the same arguments."""
-        ready, asked = self._ready(face), _one(affect, coefficients, pose)
+        ready, asked = self._ready(face), _one(affect, self._on_host(coefficients), pose)
         return self._labels(ready, asked, self._coefficients(asked))[0]
 
     def mask(
@@ -266,7 +272,7 @@ class Engine:
         pose: HeadPose | None = None,
     ) -> Image:
         """(H, W) 1 where the frame may differ from the photo; elsewhere it is the photo, bit for bit."""
-        ready, asked = self._ready(face), _one(affect, coefficients, pose)
+        ready, asked = self._ready(face), _one(affect, self._on_host(coefficients), pose)
         rows = self._coefficients(asked)
         if asked.turns:
             return self._turner(face).mask_turned(rows[0], asked.poses()[0])
@@ -277,7 +283,7 @@ class Engine:
         self, face: FittedFace, affect: Affect | None = None, *, coefficients: object = None
     ) -> Float32:
         """(H, W, 2) px right and down that what a pixel of that frame shows has moved since the photo."""
-        ready, asked = self._ready(face), _one(affect, coefficients)
+        ready, asked = self._ready(face), _one(affect, self._on_host(coefficients))
         return displacement_px(ready.bound, ready.renderer.deltas(self._coefficients(asked))[0])
 
     def unit_displacements(self, face: FittedFace, affect: Affect) -> dict[str, Float32]:
@@ -293,7 +299,7 @@ class Engine:
 
     # ------------------------------------------------------------------------------------------- within
 
-    def _coefficients(self, asked: _Asked) -> Float32:
+    def _coefficients(self, asked: _Asked) -> Any:
         """(B, E), in the order of the model's expressions."""
         names = self.model.expression_names
         given, affects = asked.given, asked.affects
@@ -303,6 +309,8 @@ class Engine:
                     f"coefficients must have {len(names)} columns, one per expression of the head, got "
                     f"{given.shape[1]}"
                 )
+            if isinstance(given, DeviceArray):
+                return given  # clipped where it lies: nothing waits to look at it
             if not (np.abs(given) <= MAX_COEFFICIENT).all():  # false for NaN
                 raise BadAffect(f"coefficients must be finite and within ±{MAX_COEFFICIENT:g}")
             return given
@@ -311,11 +319,29 @@ class Engine:
         rows = [self._affects.coefficients(affect, names) for affect in affects]
         return np.stack(rows) if rows else np.zeros((0, len(names)), np.float32)
 
-    def _draw(self, face: FittedFace, ready: _Ready, asked: _Asked, rows: Float32, out: Image) -> None:
+    def _draw(self, face: FittedFace, ready: _Ready, asked: _Asked, rows: Any, out: Any) -> None:
         if asked.turns:
-            self._turner(face).render_turned(rows, asked.poses(), out)
+            image = np.empty(out.shape, np.uint8) if isinstance(out, DeviceArray) else out
+            self._turner(face).render_turned(np.asarray(rows), asked.poses(), image)
+            if isinstance(out, DeviceArray):
+                out.copy_from(image)
+        elif isinstance(out, DeviceArray) and isinstance(ready.renderer, DeviceRenderer):
+            ready.renderer.render_on_device(rows, out)
         else:
             ready.renderer.render(rows, out)
+
+    def _images(self, shape: tuple[int, ...]) -> Any:
+        return np.empty(shape, np.uint8) if self._on is None else self._on.empty(shape, np.uint8)
+
+    def _adopted(self, array: Any) -> Any:
+        """What another library holds on this engine's device, as a ``DeviceArray``; all else as it is."""
+        if self._on is None or not ops.is_on_gpu(array):
+            return array
+        return self._on.adopt(array)
+
+    def _on_host(self, array: Any) -> Any:
+        found = self._adopted(array)
+        return found.numpy() if isinstance(found, DeviceArray) else found
 
     def _turner(self, face: FittedFace) -> TurningRenderer:
         with self._lock:
@@ -336,7 +362,11 @@ class Engine:
                 rig = self._rigs.build(face.fit, face.photo, face.landmarks_px)
                 names = self.model.expression_names
                 bound = bind(rig, face.photo, face.expression, names)
-                renderer = FaceRenderer(bound, self.threads)
+                renderer = (
+                    FaceRenderer(bound, self.threads)
+                    if self._on is None
+                    else DeviceRenderer(bound, self._on, self.threads)
+                )
                 motion = self._fitter.landmark_motion(face.fit)
                 landmarks = MovingLandmarks(face.landmarks_px, *motion, face.camera)
                 ready = self._faces[face] = _Ready(bound, renderer, landmarks, face.photo, self._said(face))
@@ -397,7 +427,7 @@ class _Asked:
     """What to show, frame by frame: affects, or coefficients (B, E) that the caller brought; and one pose."""
 
     affects: Sequence[Affect] | AffectPath = ()
-    given: Float32 | None = None
+    given: Float32 | DeviceArray | None = None
     pose: HeadPose | None = None
 
     def __len__(self) -> int:
@@ -459,8 +489,13 @@ def _pose(pose: object) -> HeadPose | None:
     return pose
 
 
-def _rows(coefficients: object, axes: int) -> Float32:
-    """Numbers of any kind as float32; too large ones become infinite and are refused later."""
+def _rows(coefficients: object, axes: int) -> Any:
+    """Numbers of any kind as float32; too large ones become infinite and are refused later. On a device
+    float32 alone will do."""
+    if isinstance(coefficients, DeviceArray):
+        if coefficients.ndim != axes or coefficients.dtype != np.float32 or not coefficients.contiguous:
+            raise BadAffect(f"coefficients must have {axes} axes of contiguous float32, got {coefficients!r}")
+        return coefficients
     try:
         rows = np.asarray(coefficients)
         if rows.dtype.kind not in "fiub":
@@ -474,7 +509,22 @@ def _rows(coefficients: object, axes: int) -> Float32:
     return rows
 
 
-def _check_out(out: object, shape: tuple[int, ...]) -> None:
+def _opened(device: object) -> Device | None:
+    """None is the processor."""
+    if isinstance(device, Device):
+        return device
+    if device not in DEVICES:
+        raise BadArgument(f"device must be one of {', '.join(DEVICES)}, got {device!r:.40}")
+    if device == "cpu" or (device == "auto" and cuda_problem()):
+        return None
+    return open_device("cuda")
+
+
+def _check_out(out: object, shape: tuple[int, ...], device: Device | None) -> None:
+    if isinstance(out, DeviceArray) and device is not None and out.device is device:
+        if out.shape == shape and out.dtype == np.uint8 and out.contiguous and out.writeable:
+            return
+        raise BadArgument(f"render_batch: out must be {shape} uint8, contiguous and writeable, got {out!r}")
     fits = isinstance(out, np.ndarray) and out.shape == shape and out.dtype == np.uint8
     if not (fits and isinstance(out, np.ndarray) and out.flags.c_contiguous and out.flags.writeable):
         got = f"{out.shape} {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__

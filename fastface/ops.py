@@ -68,7 +68,7 @@ def _workspace(like: object, given: AnyWorkspace | None) -> AnyWorkspace:
 def _array(op: str, name: str, value: Any, ndim: int) -> Any:
     """A NumPy array as it is; what another library holds on a GPU as a ``DeviceArray``."""
     found = value
-    if not isinstance(value, (np.ndarray, DeviceArray)) and _is_on_gpu(value):
+    if is_on_gpu(value):
         found = _core.open_device("cuda").adopt(value)
     if not isinstance(found, (np.ndarray, DeviceArray)) or found.ndim != ndim:
         got = f"{found.shape} {found.dtype}" if hasattr(found, "dtype") else type(value).__name__
@@ -76,7 +76,10 @@ def _array(op: str, name: str, value: Any, ndim: int) -> Any:
     return found
 
 
-def _is_on_gpu(value: Any) -> bool:
+def is_on_gpu(value: Any) -> bool:
+    """Whether another library holds it in a GPU's memory, by what it says for DLPack."""
+    if isinstance(value, (np.ndarray, DeviceArray)):
+        return False
     place = getattr(value, "__dlpack_device__", None)
     return place is not None and int(place()[0]) == 2  # kDLCUDA
 
@@ -92,7 +95,7 @@ def _run(op: str, like: Any, *arguments: Any, stream: Any, workspace: AnyWorkspa
     """The compiled op where ``like`` lies."""
     scratch = _workspace(like, workspace)
     if isinstance(like, DeviceArray):
-        taken = (like.device.adopt(value, stream) if _is_on_gpu(value) else value for value in arguments)
+        taken = (like.device.adopt(value, stream) if is_on_gpu(value) else value for value in arguments)
         getattr(like.device, op)(stream, *taken, scratch)
     else:
         getattr(_core, op)(*arguments, scratch)

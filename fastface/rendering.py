@@ -5,7 +5,7 @@ vertices or pixels.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
@@ -224,8 +224,10 @@ class ImagePool:
     One thread takes; others may hold what was taken.
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._shape = shape
+    def __init__(
+        self, shape: tuple[int, ...], make: Callable[[tuple[int, ...], Any], Image] = np.empty
+    ) -> None:
+        self._shape, self._make = shape, make
         self._images: list[Image] = []
 
     def take(self) -> Image:
@@ -234,7 +236,7 @@ class ImagePool:
             # Held by the list, by ``image`` and by getrefcount's argument, and by nobody else.
             if sys.getrefcount(image) == 3:
                 return image
-        fresh = np.empty(self._shape, np.uint8)
+        fresh = self._make(self._shape, np.uint8)
         if len(self._images) < 64:
             self._images.append(fresh)
         return fresh

@@ -48,18 +48,14 @@ StreamPointer stream_of(Device& device, const py::object& value) {
   return std::make_shared<StreamHolder>(device.runtime(), reinterpret_cast<Stream>(handle), false);
 }
 
-// Before `stream` uses the array.
+// Before `stream` uses the array. What nobody writes to needs no order.
 void join(const DeviceArray& array, const StreamPointer& stream) {
-  StreamPointer& last = array.storage->last;
-  if (last != nullptr && last->stream != stream->stream &&
-      !array.device().runtime()->follow(stream->stream, last->stream))
-    array.device().fail("cannot order two streams");
-  last = stream;
+  if (array.writeable) array.device().join(array.storage->last, stream);
 }
 
 // ---- ops
 
-// Grows to the largest need it has seen and stays there; for one stream at a time.
+// Grows to the largest need it has seen and stays there. One stream waits for another that used it before.
 class DeviceWorkspace {
  public:
   explicit DeviceWorkspace(Device& device) : device_(device) {}
@@ -69,23 +65,24 @@ class DeviceWorkspace {
   Device& device() const { return device_; }
   std::int64_t bytes() const { return bytes_; }
 
-  WorkspaceView reserve(std::int64_t bytes) {
+  WorkspaceView reserve(std::int64_t bytes, const StreamPointer& stream) {
     if (bytes > bytes_) {
       release();
-      data_ = device_.allocate(bytes);
+      piece_ = device_.allocate(bytes);
       bytes_ = bytes;
     }
-    return {static_cast<unsigned char*>(data_), bytes_};
+    if (bytes > 0) device_.join(piece_.last, stream);
+    return {static_cast<unsigned char*>(piece_.data), bytes_};
   }
 
  private:
   void release() {
-    if (data_ != nullptr) device_.release(data_, bytes_);
-    data_ = nullptr;
+    if (piece_.data != nullptr) device_.release(piece_, bytes_);
+    piece_ = {};
     bytes_ = 0;
   }
   Device& device_;
-  void* data_ = nullptr;
+  Piece piece_;
   std::int64_t bytes_ = 0;
 };
 
@@ -148,7 +145,7 @@ void call(Device& device, const py::object& stream_given, const py::args& args) 
   for (const py::handle value : args)
     if (py::isinstance<DeviceArray>(value)) join(value.cast<const DeviceArray&>(), stream);
   const DeviceEntry<Op>& entry = entry_of<Op>(device.runtime()->table());
-  op.workspace = workspace.reserve(entry.workspace_bytes(op));
+  op.workspace = workspace.reserve(entry.workspace_bytes(op), stream);
   Status status = Status::kOk;
   {
     const py::gil_scoped_release release;
@@ -448,15 +445,16 @@ void bind_devices(py::module_& m) {
            },
            py::arg("shape"), py::arg("dtype"))
       .def("put",
-           [](Device& d, const py::array& host) {
+           [](Device& d, const py::array& host, bool frozen) {
              const py::array whole = py::array::ensure(host, py::array::c_style);
              const std::vector<std::int64_t> shape(whole.shape(), whole.shape() + whole.ndim());
              auto array = std::make_shared<DeviceArray>(make_array(d, shape, type_of(whole.dtype())));
              copy_from(*array, whole, py::none(), true);
              array->storage->last = nullptr;  // it has arrived, for every stream
+             array->writeable = !frozen;
              return array;
            },
-           py::arg("array"), "A copy on the device")
+           py::arg("array"), py::kw_only(), py::arg("frozen") = false, "A copy on the device")
       .def("adopt",
            [](Device& d, const py::object& value, const py::object& stream_given) {
              if (py::isinstance<DeviceArray>(value) && &value.cast<const DeviceArray&>().device() == &d)

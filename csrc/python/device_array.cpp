@@ -107,13 +107,13 @@ std::int64_t Device::rounded(std::int64_t bytes) {
   return bytes <= 0 ? step : (bytes + step - 1) / step * step;
 }
 
-void* Device::allocate(std::int64_t bytes) {
+Piece Device::allocate(std::int64_t bytes) {
   const std::int64_t size = rounded(bytes);
   if (const auto found = idle_.find(size); found != idle_.end()) {
-    void* memory = found->second;
+    Piece piece = std::move(found->second);
     idle_.erase(found);
     idle_bytes_ -= size;
-    return memory;
+    return piece;
   }
   const Scope scope(runtime_);
   void* memory = runtime_->allocate(size);
@@ -122,24 +122,30 @@ void* Device::allocate(std::int64_t bytes) {
     memory = runtime_->allocate(size);
   }
   if (memory == nullptr) fail("cannot allocate " + std::to_string(size) + " bytes");
-  return memory;
+  return {memory, nullptr};
 }
 
-void Device::release(void* memory, std::int64_t bytes) {
+void Device::release(Piece piece, std::int64_t bytes) {
   const std::int64_t size = rounded(bytes);
   if (idle_bytes_ + size > kMostIdle) {
     const Scope scope(runtime_);
-    runtime_->release(memory);
+    runtime_->release(piece.data);
     return;
   }
-  idle_.emplace(size, memory);
+  idle_.emplace(size, std::move(piece));
   idle_bytes_ += size;
 }
 
 void Device::drop_idle() {
-  for (const auto& [size, memory] : idle_) runtime_->release(memory);
+  for (const auto& [size, piece] : idle_) runtime_->release(piece.data);
   idle_.clear();
   idle_bytes_ = 0;
+}
+
+void Device::join(StreamPointer& last, const StreamPointer& stream) const {
+  if (last != nullptr && last->stream != stream->stream && !runtime_->follow(stream->stream, last->stream))
+    fail("cannot order two streams");
+  last = stream;
 }
 
 void Device::fail(const std::string& what) const {
@@ -147,7 +153,7 @@ void Device::fail(const std::string& what) const {
 }
 
 Storage::~Storage() {
-  if (device != nullptr && data != nullptr && foreign == nullptr) device->release(data, bytes);
+  if (device != nullptr && data != nullptr && foreign == nullptr) device->release({data, last}, bytes);
 }
 
 // ---- arrays
@@ -191,7 +197,9 @@ DeviceArray make_array(Device& device, std::vector<std::int64_t> shape, dlpack::
     if (size < 0) raise_bad_argument("the sizes of an array must not be negative");
   auto storage = std::make_shared<Storage>();
   storage->bytes = array.bytes();
-  storage->data = device.allocate(storage->bytes);
+  Piece piece = device.allocate(storage->bytes);
+  storage->data = piece.data;
+  storage->last = std::move(piece.last);
   storage->device = &device;
   array.storage = std::move(storage);
   array.data = array.storage->data;

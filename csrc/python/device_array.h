@@ -41,13 +41,21 @@ class Scope {
   int before_;
 };
 
+// Memory, and the stream that used it last.
+struct Piece {
+  void* data = nullptr;
+  StreamPointer last;
+};
+
 // One device; memory that is given back is kept for the next array of its size. Used with the interpreter lock held.
 class Device {
  public:
   explicit Device(Runtime* runtime) : runtime_(runtime) {}
   Runtime* runtime() const { return runtime_; }
-  void* allocate(std::int64_t bytes);
-  void release(void* memory, std::int64_t bytes);
+  Piece allocate(std::int64_t bytes);
+  void release(Piece piece, std::int64_t bytes);
+  // Makes `stream` wait for what `last` says, and sets that.
+  void join(StreamPointer& last, const StreamPointer& stream) const;
   [[noreturn]] void fail(const std::string& what) const;
 
   static std::int64_t rounded(std::int64_t bytes);
@@ -55,7 +63,7 @@ class Device {
  private:
   void drop_idle();
   Runtime* runtime_;
-  std::multimap<std::int64_t, void*> idle_;
+  std::multimap<std::int64_t, Piece> idle_;
   std::int64_t idle_bytes_ = 0;
 };
 
