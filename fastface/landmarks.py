@@ -38,7 +38,7 @@ from fastface.landmark_tables import (
 )
 
 if TYPE_CHECKING:
-    import onnxruntime
+    from fastface.runtime import Session
 
 __all__ = [
     "BLENDSHAPE_NAMES",
@@ -105,7 +105,7 @@ class LandmarkDetector:
     def __init__(self, threads: int = 1) -> None:
         """threads: CPU threads that each network may use, at least 1."""
         self._threads = _positive("LandmarkDetector: threads", threads)
-        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+        self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
     def detect(self, rgb: Image, max_faces: int = 1) -> list[FaceLandmarks]:
@@ -181,7 +181,7 @@ class LandmarkDetector:
         if score < _PRESENT:
             return None
         network_input = points[list(BLENDSHAPE_POINTS)].astype(np.float32)[None]
-        (blendshapes,) = self._session("blendshapes").run(None, {"points": network_input})
+        blendshapes = self._session("blendshapes").run({"points": network_input})["scores"]
         (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
         box_px = (left, top, right, bottom)
         return FaceLandmarks(points.astype(np.float32), depth.astype(np.float32), blendshapes, score, box_px)
@@ -193,11 +193,11 @@ class LandmarkDetector:
             return None
         if mirrored:
             tensor = np.ascontiguousarray(tensor[:, :, ::-1])
-        output, presence = self._session("landmarks478").run(None, {"image": tensor})
-        logit = min(max(float(presence.item()), -80.0), 80.0)
+        found = self._session("landmarks478").run({"image": tensor})
+        logit = min(max(float(found["presence"].item()), -80.0), 80.0)
         if logit < 0:
             return None
-        points = output.reshape(POINT_COUNT, 3).astype(np.float64)
+        points = found["points"].reshape(POINT_COUNT, 3).astype(np.float64)
         if mirrored:
             points = points[list(MIRROR478)]
             points[:, 0] = _CROP_SIZE - points[:, 0]
@@ -206,10 +206,10 @@ class LandmarkDetector:
         return _Reading(points[:, :2] @ to_photo[:, :2].T + to_photo[:, 2], depth, logit)
 
     def _run_detector(self, tensor: Float32) -> tuple[Float32, Float32]:
-        boxes, logits = self._session("detector").run(None, {"image": tensor})
-        return boxes, logits
+        found = self._session("detector").run({"image": tensor})
+        return found["boxes"], found["scores"]
 
-    def _session(self, name: str) -> onnxruntime.InferenceSession:
+    def _session(self, name: str) -> Session:
         """Return a network's session, made on first use."""
         with self._lock:
             if name not in self._sessions:
@@ -313,17 +313,13 @@ def _positive(what: str, value: int) -> int:
     return value
 
 
-def _load(name: str, threads: int) -> onnxruntime.InferenceSession:
-    """Make the session of one of the package's networks."""
-    import onnxruntime  # costs 0.1 s; a caller who only imports this module does not pay it
+def _load(name: str, threads: int) -> Session:
+    """Make the session of one of the package's networks: float32 on the processor, the same anywhere."""
+    from fastface.runtime import Session  # costs 0.1 s; a caller who only imports this module does not pay it
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
     try:
-        network = (_NETWORKS / f"{name}.onnx").read_bytes()
-        return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions have no common base but this one
+        return Session(_NETWORKS / f"{name}.onnx", providers=["cpu"], threads=threads)
+    except BadModelFile as error:
         raise BadModelFile(
             f"the package's own network {name}.onnx cannot be loaded: {error}; reinstall fastface"
         ) from error

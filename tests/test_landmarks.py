@@ -121,7 +121,7 @@ def test_blendshapes_equal_mediapipe(detector: LandmarkDetector) -> None:
     assert tuple(reference["blendshape_names"]) == BLENDSHAPE_NAMES
     for points, expected in zip(reference["points_px"], reference["blendshapes"], strict=True):
         network_input = points[None, list(BLENDSHAPE_POINTS), :2]
-        (scores,) = detector._session("blendshapes").run(None, {"points": network_input})
+        scores = detector._session("blendshapes").run({"points": network_input})["scores"]
         assert np.abs(scores - expected).max() < 1e-4
 
 

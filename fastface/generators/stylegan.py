@@ -142,8 +142,8 @@ class StyleGAN:
         return {name: np.broadcast_to(values, (batch, *values.shape[1:])) for name, values in given.items()}
 
     def _random_noise(self, seed: int | Sequence[int], batch: int) -> dict[str, NDArray[Any]]:
-        if not self.noise_shapes and "noise_strength" not in self.parts.session("synthesis").inputs:
-            return {}  # StyleGAN3 has none to vary
+        if self.kind == "stylegan3":
+            return {}  # it has none to vary
         self._need_noise_inputs()
         seeds = _seeds(seed)
         if len(seeds) not in (1, batch):
