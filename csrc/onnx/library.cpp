@@ -69,6 +69,40 @@ void register_operators(SessionOptions* options) {
   kept->push_back(domain);
 }
 
+// An op's shapes for one frame, by letter.
+class FrameShape {
+ public:
+  explicit FrameShape(const std::int64_t* sizes) : sizes_(sizes) {}
+  template <class V>
+  void input(const char*, V& view, const char* shape) {
+    each_size(shape, [&](int axis, char letter, std::int64_t number) {
+      view.shape[axis] = letter == 0 ? number : letter == 'B' ? 1 : sizes_[static_cast<unsigned char>(letter) & 127];
+    });
+  }
+  template <class V>
+  void output(const char* name, V& view, const char* shape) {
+    input(name, view, shape);
+  }
+  template <class V>
+  void optional_output(const char* name, V& view, const char* shape) {
+    input(name, view, shape);
+  }
+  template <class T>
+  void attribute(const char*, T&) {}
+  void workspace(WorkspaceView&) {}
+
+ private:
+  const std::int64_t* sizes_;
+};
+
+template <class Op>
+std::int64_t frame_workspace(const std::int64_t* sizes) {
+  Op op;
+  FrameShape shape(sizes);
+  op.describe(shape);
+  return entry_of<Op>(emulated_table()).workspace_bytes(op);
+}
+
 std::string quoted(const std::string& text) { return '"' + text + '"'; }
 
 std::string as_json(const std::vector<Argument>& arguments) {
@@ -128,4 +162,16 @@ FF_EXPORT const char* fastface_operators() {
     return all + "]";
   }();
   return text.c_str();
+}
+
+// Bytes of workspace that a device needs for one frame of an operator; sizes by the letters of its shapes, 128 of them.
+// Negative for an operator that there is not.
+FF_EXPORT std::int64_t fastface_frame_workspace(const char* name, const std::int64_t* sizes) {
+  using namespace fastface;
+  using namespace fastface::onnx;
+#define FF_MEASURE_OPERATOR(Struct, op) \
+  if (std::strcmp(name, signature_of<Struct>().name) == 0) return frame_workspace<Struct>(sizes);
+  FF_FOR_EACH_OP(FF_MEASURE_OPERATOR)
+#undef FF_MEASURE_OPERATOR
+  return -1;
 }
