@@ -116,6 +116,14 @@ def _providers() -> Iterator[Check]:
     from fastface.runtime.tensorrt_engine import ADVICE, MODULES
 
     yield Check("onnxruntime providers", "ok", ", ".join(onnxruntime.get_available_providers()))
+    from fastface import onnx_ops
+
+    try:
+        onnx_ops.register(onnxruntime.SessionOptions())
+    except Exception as error:  # onnxruntime's own share no base
+        yield Check("onnxruntime operators", "broken", str(error), _REINSTALL)
+    else:
+        yield Check("onnxruntime operators", "ok", f"{len(onnx_ops.operators())} of domain fastface")
     for name, provider in provider_table().items():
         status: Status = "missing" if provider.missing else "ok"
         yield Check(f"provider {name}", status, provider.missing or "networks can run on it", provider.advice)
@@ -193,9 +201,7 @@ def _works() -> Iterator[Check]:
     frame = engine.render(face, Affect.expression("happy"))
     done = time.perf_counter()
     fine = frame.shape == face.photo.shape and bool((frame != face.photo).any())
-    times = (
-        f"start {ready - start:.2f} s, fit {fitted - ready:.2f} s, frame {done - fitted:.3f} s"
-    )
+    times = f"start {ready - start:.2f} s, fit {fitted - ready:.2f} s, frame {done - fitted:.3f} s"
     yield Check("a face, fitted and moved", "ok" if fine else "broken", times, "" if fine else _REINSTALL)
 
 

@@ -132,6 +132,30 @@ def test_blend(case: Case) -> None:
     same(exact, here.exact)
 
 
+@pytest.mark.parametrize("op", ["deform", "rasterize", "shade", "blend"])
+def test_the_devices_schedules_hold_behind_the_same_schema(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs on a GPU, emulated on the host: everything but the GPU itself."""
+    monkeypatch.setenv("FASTFACE_ORT_DEVICE", "emulated")
+    cases = {"deform": deform_cases, "rasterize": rasterize_cases, "shade": shade_cases, "blend": blend_cases}
+    for case in cases[op]()[:: 7 if op == "blend" else 1]:
+        got = run(op, case.arguments)
+        if op == "shade":
+            source, mask = reference.shade(**case.arguments)
+            agreed = got[1] == mask
+            assert (~agreed).sum() <= SHADE_TIES * agreed.size
+            np.testing.assert_allclose(got[0][agreed], source[agreed], rtol=0, atol=SHADE_TOLERANCE)
+            continue
+        asked = {"rasterize": {"depth": True}, "blend": {"exact": True}}.get(op, {})
+        wanted = getattr(reference, op)(**case.arguments, **asked)
+        if op == "rasterize":
+            for part, wanted_part in zip(got, wanted, strict=True):
+                same(part, wanted_part)
+        elif op == "blend":
+            np.testing.assert_allclose(got[1], wanted.exact, rtol=0, atol=BLEND_TOLERANCE)
+        else:
+            np.testing.assert_allclose(got[0], wanted.positions, rtol=0, atol=POSITION_TOLERANCE_MM)
+
+
 # ---- what a graph may bring ------------------------------------------------------------------------------
 
 
