@@ -87,9 +87,9 @@ template <class F>
 FF_HD F natural_log(F x) {
   using I = Integer<F>;
   constexpr std::int32_t kRootHalf = 0x3f3504f3;  // bits of sqrt(1/2)
-  const I bits = bits_as<I>(x);
-  const I exponent = (bits - kRootHalf) >> 23;
-  const F m = bits_as<F>(static_cast<I>(bits - (exponent << 23)));
+  const I offset = bits_as<I>(x) - kRootHalf;
+  const I exponent = offset >> 23;
+  const F m = bits_as<F>(static_cast<I>((offset & 0x7fffff) + kRootHalf));
   const F s = (m - 1.0f) / (m + 1.0f), s2 = s * s;
   const F series = s2 * (0.66666667f + s2 * (0.4f + s2 * (0.28571429f + s2 * 0.22222222f)));
   return as_real<F>(exponent) * 0.69314718f + s * (2.0f + series);
