@@ -53,6 +53,8 @@ _READ_SIDES: Final = [
 ]
 #: Below this an action unit counts as absent; well under FACS' faintest level, A = 1/5.
 ABSENT_BELOW: Final = 1e-3
+#: Halves that differ by less than this share of the stronger one are called alike: nobody sees it.
+ONE_SIDED_ABOVE: Final = 0.08
 
 
 def spread(weights: dict[str, float]) -> Array:
@@ -120,7 +122,7 @@ def name_action_units(left: Array, right: Array) -> dict[str, float]:
     named: dict[str, float] = {}
     for index, name in enumerate(AU_NAMES):
         a, b = float(left[index]), float(right[index])
-        if abs(a - b) < ABSENT_BELOW:
+        if abs(a - b) < max(ABSENT_BELOW, ONE_SIDED_ABOVE * max(a, b)):
             if max(a, b) >= ABSENT_BELOW:
                 named[name] = (a + b) / 2
             continue

@@ -27,6 +27,7 @@ from fastface.affect_csv import (
     read_key_frames,
 )
 from fastface.affect_tables import CIRCUMPLEX, EVERYDAY, EXPRESSIONS, PROTOTYPES, SHAPES, SUPPORTS
+from fastface.class_model import affect_classes
 from fastface.errors import BadAffect
 
 Coefficients = NDArray[np.float32]
@@ -53,12 +54,7 @@ _SYNONYMS: Final = {
 
 _POINTS: Final = (*EXPRESSIONS, *SUPPORTS)
 _POINT_VA: Final[Array] = np.array([CIRCUMPLEX[name] for name in _POINTS])
-#: The points by angle: their indices, angles in [0, 2 pi) and radii.
-_RING: Final = np.argsort(np.arctan2(_POINT_VA[:, 1], _POINT_VA[:, 0]) % (2 * np.pi))
-_RING_ANGLE: Final[Array] = np.arctan2(_POINT_VA[_RING, 1], _POINT_VA[_RING, 0]) % (2 * np.pi)
-_RING_RADIUS: Final[Array] = np.hypot(_POINT_VA[_RING, 0], _POINT_VA[_RING, 1])
 _EVERYDAY_INTENSITY: Final = 0.6
-_EASED_BELOW: Final = 0.2
 #: A face that resembles an expression less than this is called neutral.
 _RESEMBLES: Final = 0.18
 
@@ -227,37 +223,6 @@ class AffectModel(Protocol):
         ...
 
 
-def circumplex_weights(valence: Array, arousal: Array) -> Array:
-    """Valence and arousal (N,) → how much of each point of the circumplex (N, P), order ``EXPRESSIONS +
-    SUPPORTS``.
-
-    In polar form: the angle chooses between its two neighbours on the circle (a smoothstep, so the map is
-    smooth in the angle), the radius over the radius of the blend of those neighbours is the intensity, at
-    most 1. Neutral at the origin, exactly one expression on the ray through its published position, smooth
-    up to the rim of the circumplex; a path through the origin starts and ends there without a jerk.
-    """
-    turn = 2 * np.pi
-    angle = np.arctan2(arousal, valence) % turn
-    upper = np.searchsorted(_RING_ANGLE, angle, side="right") % len(_RING)
-    lower = upper - 1  # -1 is the last one, which is right
-    gap = (_RING_ANGLE[upper] - _RING_ANGLE[lower]) % turn
-    t = np.minimum((angle - _RING_ANGLE[lower]) % turn / gap, 1)
-    t = t * t * (3 - 2 * t)
-    reach = (1 - t) * _RING_RADIUS[lower] + t * _RING_RADIUS[upper]
-    intensity = _eased(np.minimum(np.hypot(valence, arousal) / reach, 1.0))
-    rows = np.arange(len(angle))
-    weights = np.zeros((len(angle), len(_RING)))
-    weights[rows, _RING[lower]] = intensity * (1 - t)
-    weights[rows, _RING[upper]] = intensity * t
-    return weights
-
-
-def _eased(intensity: Array) -> Array:
-    """The identity from 0.2 up; below, the cubic 2 t² - t³ that leaves zero flat and joins it smoothly."""
-    t = np.minimum(intensity / _EASED_BELOW, 1)
-    return np.where(t < 1, _EASED_BELOW * t * t * (2 - t), intensity)
-
-
 def _bend(family: str, name: str) -> float:
     """q of the intensity curve s + q s (1 - s), from what shows at the everyday intensity."""
     everyday = EVERYDAY.get(family, {}).get(name, _EVERYDAY_INTENSITY)
@@ -270,8 +235,8 @@ def _bend(family: str, name: str) -> float:
 
 
 class TableAffectModel:
-    """The tables of ``affect_tables`` as a model. An unknown family of heads uses the default head's
-    prototypes."""
+    """The tables of ``affect_tables`` as a model; valence and arousal by the classes of ``class_model``. An
+    unknown family of heads uses the default head's."""
 
     def __init__(self, family: str = "default") -> None:
         self.family = family if family in PROTOTYPES else "default"
@@ -292,7 +257,7 @@ class TableAffectModel:
         if kind == "action_units":
             shapes = au.shapes_of_action_units(*au.split_action_units(columns, values))
         elif kind == "valence_arousal":
-            shapes = self._shown(circumplex_weights(values[:, 0], values[:, 1])) @ self._prototypes
+            shapes = affect_classes(self.family).at(values[:, 0], values[:, 1])
         else:
             weights = np.zeros((len(values), len(_POINTS)))
             weights[:, [_POINTS.index(name) for name in columns]] = values
@@ -318,7 +283,7 @@ class TableAffectModel:
         if affect.kind == "expressions":
             return self._named(np.array([dict(affect.parts).get(name, 0.0) for name in _POINTS]), shapes)
         row = _row(affect)
-        named = self._named(circumplex_weights(row[:, 0], row[:, 1])[0], shapes)
+        named = self.explain(shapes, SHAPES)
         return AffectLabels(named.expression, named.intensity, named.aus, float(row[0, 0]), float(row[0, 1]))
 
     def explain(self, coefficients: NDArray[np.floating[Any]], names: Sequence[str]) -> AffectLabels:
