@@ -578,23 +578,11 @@ def test_an_imported_model_is_found_by_its_name(
     assert told["file"] == str(tmp_path / "data" / "fastface" / "ict.npz")
 
 
-def subprocess_seconds(*words: str) -> float:
-    """The best of five: what it costs, not what else the machine is doing."""
-    best = float("inf")
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
-    assert subprocess_seconds("-P", "-c", "import fastface") <= 0.3
-    assert subprocess_seconds("-P", "-m", "fastface", "--help") <= 0.5
-    heavy = "{'numpy', 'cv2', 'onnxruntime', 'PIL', 'av', 'typer', 'rich'}"
+    heavy = "{'numpy', 'cv2', 'onnxruntime', 'PIL', 'av', 'typer', 'rich', 'torch', 'scipy'}"
     code = f"import sys, fastface; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0
-    heavy = "{'numpy', 'cv2', 'onnxruntime', 'PIL', 'av'}"
+    heavy = "{'numpy', 'cv2', 'onnxruntime', 'PIL', 'av', 'torch', 'scipy', 'openvino'}"
     code = f"import sys, fastface.cli.app; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0
 
