@@ -60,8 +60,8 @@ def measure(engine: Engine, photo: Path, seconds: float) -> list[Figure]:
 def _frames(engine: Engine, face: FittedFace, side: int, seconds: float) -> list[Figure]:
     affects = [Affect.expression("happy", 0.2 + 0.8 * i / _BATCH) for i in range(_BATCH)]
     turn = iter(range(1 << 62))
-    frame = _median_ms(lambda: engine.render(face, affects[next(turn) % _BATCH]), seconds)
-    batch = _median_ms(lambda: engine.render_batch(face, affects), seconds)
+    frame = _median_ms(lambda: np.asarray(engine.render(face, affects[next(turn) % _BATCH])), seconds)
+    batch = _median_ms(lambda: np.asarray(engine.render_batch(face, affects)), seconds)
     line = _median_ms(_assembled_line(face, side), seconds)
     return [
         Figure(f"one frame, {side}x{side}", frame, "ms"),

@@ -54,7 +54,8 @@ def examine() -> list[Check]:
     """All checks, in the order in which they are worth reading. Never raises: a check that fails is
     "broken"."""
     checks: list[Check] = []
-    for group in (_system, _core, _packages, _providers, _cuda, _codecs, _assets, _works, _extras):
+    devices = (_providers, _cuda, _cuda_kernels)
+    for group in (_system, _core, _packages, *devices, _codecs, _assets, _works, _extras):
         try:
             checks.extend(group())
         except Exception as error:  # whatever a broken installation comes up with
@@ -147,6 +148,17 @@ def _cuda() -> Iterator[Check]:
     first = devices()[0]
     capability = "SM{}{}".format(*first.capability)
     yield Check("cuda", "ok", f"{len(devices())} device(s), first: {first.name} ({capability})")
+
+
+def _cuda_kernels() -> Iterator[Check]:
+    from fastface.device import cuda_problem, open_device
+
+    problem = cuda_problem()
+    if problem:
+        what, _, advice = problem.removeprefix("device cuda: ").partition("; ")
+        yield Check("cuda kernels", "missing", what, advice)
+    else:
+        yield Check("cuda kernels", "ok", f"device='cuda' renders on {open_device().name}")
 
 
 def _codecs() -> Iterator[Check]:

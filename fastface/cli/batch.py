@@ -274,7 +274,7 @@ def _do(job: Job, engine: Engine, task: Task, go_on: Callable[[], None] = lambda
             else:
                 record = outputs.write_output(
                     output,
-                    engine.render(face, affect),
+                    np.asarray(engine.render(face, affect)),
                     engine.labels(face, affect),
                     affect,
                     task.photo.name,

@@ -65,6 +65,8 @@ def draw_sheet(
     engine: Engine, face: FittedFace, strengths: list[float], *, tile_px: int = 320, whole: bool = False
 ) -> NDArray[np.uint8]:
     """Neutral and the six expressions, a row an intensity: (H, W, 3) uint8."""
+    import numpy as np
+
     from fastface.affect import Affect
     from fastface.contact_sheet import contact_sheet, face_box
 
@@ -73,7 +75,7 @@ def draw_sheet(
     rows = []
     for strength in strengths:
         affects = [Affect.neutral(), *(Affect.expression(name, strength) for name in SIX)]
-        rows.append([engine.render(face, affect)[top:bottom, left:right] for affect in affects])
+        rows.append([np.asarray(engine.render(face, affect))[top:bottom, left:right] for affect in affects])
     labels = [f"{strength:.2f}" for strength in strengths] if len(strengths) > 1 else []
     return contact_sheet(rows, ("neutral", *SIX), labels, tile_px=tile_px)
 

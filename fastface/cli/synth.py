@@ -163,6 +163,8 @@ class Setup:
 def _image(
     report: Report, setup: Setup, source: Path, output: Path, affect: Affect, *, overwrite: bool
 ) -> None:
+    import numpy as np
+
     from fastface.cli import outputs
     from fastface.errors import BadArgument
     from fastface.video import FORMATS
@@ -174,7 +176,7 @@ def _image(
     face = opt.open_face(engine, source)
     record = outputs.write_output(
         output,
-        engine.render(face, affect),
+        np.asarray(engine.render(face, affect)),
         engine.labels(face, affect),
         affect,
         source.name,
