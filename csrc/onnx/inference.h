@@ -19,7 +19,9 @@ class ShapeInference {
     for (std::size_t i = 0; i < count && i < signature_.inputs.size(); ++i) read_input(i);
     for (const Attribute& attribute : signature_.attributes)
       if (attribute.required) read_size(attribute.name);
-    for (std::size_t i = 0; i < signature_.outputs.size(); ++i) write_output(i);
+    // Whether the node has an optional output cannot be asked, and saying the shape of one that it has not may be fatal.
+    for (std::size_t i = 0; i < signature_.outputs.size(); ++i)
+      if (!signature_.outputs[i].optional) write_output(i);
   }
 
  private:
@@ -82,11 +84,6 @@ class ShapeInference {
     if (status == nullptr)
       status = runtime.api(slot::set_known_output, context_, index, static_cast<const ShapeInfo*>(info));
     runtime.api(slot::release_shape, info);
-    // An optional output that the node does not have cannot be set, and need not.
-    if (status != nullptr && signature_.outputs[index].optional) {
-      runtime.api(slot::release_status, status);
-      status = nullptr;
-    }
     check(status);
   }
 
