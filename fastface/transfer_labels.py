@@ -214,13 +214,13 @@ def write_csv(path: Path, source: Path, extra: Mapping[str, Any]) -> None:
 
 
 def merged(own: dict[str, Any], carried: dict[str, Any]) -> dict[str, Any]:
-    """A row: ours, then the source's; a column of a name that is ours is called ``source_…``."""
+    """A row: ours, then the source's; a column of a name that is ours is called ``label_…``."""
     return own | {renamed(name, own): value for name, value in carried.items()}
 
 
 def renamed(name: str, own: Mapping[str, Any]) -> str:
     """What a source's column is called beside ours."""
-    return f"source_{name}" if name in own else name
+    return f"label_{name}" if name in own else name
 
 
 def moved(row: dict[str, Any], to_output: Array | None) -> dict[str, Any]:
