@@ -11,6 +11,7 @@ from fastface.cli.directions import directions
 from fastface.cli.exporting import exporting
 from fastface.cli.generate import generate, translate
 from fastface.cli.generators import convert, verify
+from fastface.cli.grid import grid
 from fastface.cli.latents import edit, interpolate, mix
 from fastface.cli.measure import bench, demo
 from fastface.cli.project import project
@@ -59,6 +60,7 @@ app.add_typer(directions, name="directions")
 app.command()(edit)
 app.command()(interpolate)
 app.command()(mix)
+app.command()(grid)
 app.command()(setup.doctor)
 app.command()(bench)
 app.command(hidden=True)(demo)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import chain, islice
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,7 +108,6 @@ class Way:
     batch: int = 8
     fps: float = 30.0
     noise: str = "own"
-    records: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def video(self) -> bool:
@@ -189,16 +188,21 @@ def save_latent(path: Path | None, w: Floats, base: Latent, made: dict[str, Any]
 def write_pictures(
     report: Report,
     generator: StyleGAN,
-    pictures: Iterable[Picture],
+    pictures: Callable[[], Iterable[Picture]],
     count: int,
     noise: NoiseMaps | str,
     way: Way,
-) -> list[dict[str, Any]]:
-    """Make the pictures and write them with their records. Returns the records, without landmarks."""
+    each: Callable[[dict[str, Any]], object] = lambda _: None,
+) -> None:
+    """Make the pictures and write them with their records, in flat memory.
+
+    pictures: gives them anew at each call, ``count`` of them. each: is handed every record.
+    """
     way.check(count)
-    said = "own" if not isinstance(noise, str) else noise
+    faces = _Faces(each)
     if way.video:
-        return _write_video(report, generator, pictures, count, noise, said, way)
+        _write_video(report, generator, pictures, count, noise, way, faces)
+        return
     suffix = way.output.suffix if way.single else generated.checked_suffix(way.format)
     out = generated.Outputs(
         way.output,
@@ -209,13 +213,10 @@ def write_pictures(
         single=way.single,
         resume=way.resume and not way.single,
     )
-    pictures = iter(pictures)
-    first = list(islice(pictures, 1 if way.single else count))  # stems are checked before any work
-    out.check([picture.stem for picture in first])
-    records: list[dict[str, Any]] = []
-    look = _detector(way)
+    out.check([] if way.overwrite or way.resume else [picture.stem for picture in pictures()])
+    said, look = _said(noise), _detector(way)
     with out.writing(report, count, way.sheet) as writing:
-        for chunk in _chunks(chain(first, pictures), way.batch):
+        for chunk in _chunks(pictures(), way.batch):
             kept = {}
             for picture in chunk:
                 record = out.kept(picture.stem, {**_made(picture, said), **generated.about(generator)})
@@ -226,7 +227,7 @@ def write_pictures(
             for picture in chunk:
                 if picture.stem in kept:
                     writing.keep(kept[picture.stem])
-                    records.append(_short(kept[picture.stem]))
+                    faces.add(kept[picture.stem])
                     continue
                 image = images[picture.stem]
                 record = writing.add(
@@ -237,21 +238,20 @@ def write_pictures(
                     caption=picture.caption,
                     seen=look(image),
                 )
-                records.append(_short(record))
-    _tell_faces(report, records)
+                faces.add(record)
+    faces.tell(report)
     out.report(report, generator)
-    return records
 
 
 def _write_video(
     report: Report,
     generator: StyleGAN,
-    pictures: Iterable[Picture],
+    pictures: Callable[[], Iterable[Picture]],
     count: int,
     noise: NoiseMaps | str,
-    said: str,
     way: Way,
-) -> list[dict[str, Any]]:
+    faces: _Faces,
+) -> None:
     from fastface.atomic import destination
     from fastface.labels import LabelTable, table_suffix
     from fastface.provenance import GENERATED_SOURCE_TYPE, xmp_packet
@@ -262,11 +262,14 @@ def _write_video(
         destination(path)
         if path.exists() and not way.overwrite:
             raise BadArgument(f"{path} exists; --overwrite replaces it")
-    pictures = iter(pictures)
-    start = next(pictures)
-    made = {**_shared(start.made), "frames": count, "fps": way.fps, **generated.about(generator)}
+    said, look = _said(noise), _detector(way)
+    made = {
+        **_shared(next(iter(pictures())).made),
+        "frames": count,
+        "fps": way.fps,
+        **generated.about(generator),
+    }
     xmp = xmp_packet(made, generated.software(), GENERATED_SOURCE_TYPE)
-    look, records = _detector(way), []
     with (
         report.progress("frames") as progress,
         LabelTable(table_path) as table,
@@ -274,7 +277,7 @@ def _write_video(
     ):
         bar = progress.add_task(way.output.name, total=count)
         frame = 0
-        for chunk in _chunks(chain([start], pictures), way.batch):
+        for chunk in _chunks(pictures(), way.batch):
             for picture, image in zip(chunk, _images(generator, chunk, noise), strict=True):
                 writer.write(image)
                 record = {
@@ -292,13 +295,12 @@ def _write_video(
                     **(look(image) or {}),
                 }
                 table.append(generated.table_row(record, table_path.suffix))
-                records.append(_short(record))
+                faces.add(record)
                 frame += 1
                 progress.advance(bar)
-    _tell_faces(report, records)
+    faces.tell(report)
     report.say(f"{way.output}  {count} frames at {way.fps:g} fps  labels: {table_path.name}")
     report.result({"video": str(way.output), "labels": str(table_path), "frames": count, "fps": way.fps})
-    return records
 
 
 def _shared(made: dict[str, Any]) -> dict[str, Any]:
@@ -337,16 +339,26 @@ def _detector(way: Way) -> Any:
     return lambda image: seen(detector, image)
 
 
-def _short(record: dict[str, Any]) -> dict[str, Any]:
-    long = ("landmarks68_px", "landmarks478_px", "blendshapes")
-    return {key: value for key, value in record.items() if key not in long}
+def _said(noise: NoiseMaps | str) -> str:
+    return noise if isinstance(noise, str) else "own"
 
 
-def _tell_faces(report: Report, records: Sequence[dict[str, Any]]) -> None:
-    looked = [record for record in records if "face_found" in record]
-    missed = sum(not record["face_found"] for record in looked)
-    if missed:
-        report.warn(f"no face was found in {missed} of {len(looked)} images; their labels say so")
+class _Faces:
+    """Counts in how many pictures a face was found, and hands their records on."""
+
+    def __init__(self, each: Callable[[dict[str, Any]], object]) -> None:
+        self._each = each
+        self._looked = self._missed = 0
+
+    def add(self, record: dict[str, Any]) -> None:
+        if "face_found" in record:
+            self._looked += 1
+            self._missed += not record["face_found"]
+        self._each(record)
+
+    def tell(self, report: Report) -> None:
+        if self._missed:
+            report.warn(f"no face was found in {self._missed} of {self._looked} images; their labels say so")
 
 
 __all__ = ["Picture", "Way", "open_latent", "open_stylegan", "save_latent", "write_pictures", "write_record"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,17 +96,20 @@ def edit(
         known = Directions.load(directions)
         belongs(str(directions), known.generator_sha256, net)
         where = parse_layers(layers, net.layers)
-        pictures = []
-        name = out.name_of(latent)
-        for index, at in enumerate(np.linspace(0, 1, count)):
-            values = [(name, low + at * (high - low)) for name, low, high in ranges]
-            strengths = _strengths(known, start.w, values, len(move or []), where)
-            stem = f"{name}.{index:04d}" if sweep else name
-            pictures.append(_edited(known, start, strengths, where, stem))
+        called = out.name_of(latent)
+
+        def pictures() -> Iterator[out.Picture]:
+            for index, at in enumerate(np.linspace(0, 1, count).tolist()):
+                values = [(name, low + at * (high - low)) for name, low, high in ranges]
+                strengths = _strengths(known, start.w, values, len(move or []), where)
+                stem = f"{called}.{index:04d}" if sweep else called
+                yield _edited(known, start, strengths, where, stem)
+
         out.write_pictures(report, net, pictures, count, out.noise_of(start, way), way)
         if save_latent is not None:
-            made = {"made": "edit", **{k: pictures[0].made[k] for k in ("strengths", "latent_sha256")}}
-            out.save_latent(save_latent, pictures[0].w, start, made)
+            (only,) = pictures()
+            made = {"made": "edit", **{key: only.made[key] for key in ("strengths", "latent_sha256")}}
+            out.save_latent(save_latent, only.w, start, made)
 
 
 def parse_ranges(words: Sequence[str], option: str) -> list[tuple[str, float, float]]:
@@ -218,6 +221,8 @@ def interpolate(
 
         if steps and intensity:
             raise BadArgument("--steps makes even intensities, --intensity names them; give one")
+        if not all(0 <= t <= 1 for t in intensity or []):  # true for no NaN
+            raise BadArgument(f"--intensity lies in 0 … 1, got {intensity}")
         if steps == 1:
             raise BadArgument("--steps counts both ends: at least 2")
         at = np.array(intensity) if intensity else np.linspace(0, 1, steps or 11)
@@ -233,7 +238,7 @@ def interpolate(
         where = latents.parse_layers(layers, net.layers)
         end = latents.mix(first.w, last.w, where)
         centre = mean_latent(net) if way_of == "spherical" else None
-        found = latents.interpolate(first.w, end, at, way_of, centre)  # type: ignore[arg-type]
+        latents.interpolate(first.w, end, [0.5], way_of, centre)  # type: ignore[arg-type]  # fails here or never
         made: dict[str, Any] = {
             "made": "interpolation",
             "way": way_of,
@@ -243,10 +248,12 @@ def interpolate(
             "expression": expression or out.name_of(apex),
         }
         name = f"{out.name_of(neutral)}.{safe(str(made['expression']))}"
-        pictures = [
-            out.Picture(f"{name}-{stem}", w, {**made, "intensity": float(t)}, f"{t:.2f}")
-            for stem, w, t in zip(stems, found, at, strict=True)
-        ]
+
+        def pictures() -> Iterator[out.Picture]:
+            for stem, t in zip(stems, at.tolist(), strict=True):
+                (w,) = latents.interpolate(first.w, end, [t], way_of, centre)  # type: ignore[arg-type]
+                yield out.Picture(f"{name}-{stem}", w, {**made, "intensity": t}, f"{t:.2f}")
+
         out.write_pictures(report, net, pictures, len(at), out.noise_of(first, way), way)
 
 
@@ -303,5 +310,6 @@ def mix(
             "expression_sha256": what.digest,
             "layers": list(where),
         }
-        out.write_pictures(report, net, [out.Picture(output.stem, w, made)], 1, out.noise_of(who, way), way)
+        picture = out.Picture(output.stem, w, made)
+        out.write_pictures(report, net, lambda: [picture], 1, out.noise_of(who, way), way)
         out.save_latent(save_latent, w, who, made)

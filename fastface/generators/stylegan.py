@@ -139,7 +139,10 @@ class StyleGAN:
                 f"noise: wanted {', '.join(self.noise_shapes)}, got {', '.join(maps) or 'none'}"
             )
         given = {name: _floats(maps[name], name, shape) for name, shape in self.noise_shapes.items()}
-        return {name: np.broadcast_to(values, (batch, *values.shape[1:])) for name, values in given.items()}
+        inputs: dict[str, NDArray[Any]] = {"noise_strength": np.array(1.0, np.float32)}
+        for name, values in given.items():
+            inputs[name] = np.broadcast_to(values, (batch, *values.shape[1:]))
+        return inputs
 
     def _random_noise(self, seed: int | Sequence[int], batch: int) -> dict[str, NDArray[Any]]:
         if self.kind == "stylegan3":
