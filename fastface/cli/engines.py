@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fastface.cli import options as opt
 from fastface.cli.report import Report, running
+
+if TYPE_CHECKING:
+    from fastface.exports.tensorrt_engine import Built
 
 #: For commands that write ONNX files and may go on to an engine.
 TensorRtOption = Annotated[
@@ -49,33 +52,40 @@ def tensorrt(
     An engine is for one GPU, TensorRT version and model; it is kept while they are the same.
     """
     with running(as_json=as_json, debug=debug) as report:
-        make_engines(report, net, output, batch=batch, targets=target or [], library=library, force=force)
+        how: dict[str, Any] = {"batch": batch, "targets": target or [], "library": library, "force": force}
+        from fastface.exports.tensorrt_engine import build_engine
+
+        if net.is_file():
+            engines = told(report, [build_engine(net, output, **how)])
+        else:
+            engines = build_all(report, net, output, **how)
+        report.result({"engines": engines})
 
 
-def make_engines(report: Report, net: Path, output: Path, **how: Any) -> None:
-    """Build what ``net`` is the name of, and say what became of it."""
-    from fastface.exports.tensorrt_engine import build_engine, build_generator
+def build_all(report: Report, net: Path, output: Path, **how: Any) -> list[dict[str, Any]]:
+    """Engines of every graph of a generator, what became of them said and returned for ``--json``."""
+    from fastface.exports.tensorrt_engine import build_generator
 
-    built = [build_engine(net, output, **how)] if net.is_file() else build_generator(net, output, **how)
+    return told(report, build_generator(net, output, **how))
+
+
+def told(report: Report, built: list[Built]) -> list[dict[str, Any]]:
+    """Say what became of engines; the same for ``--json``."""
     for engine in built:
         record = engine.record
         device = record.gpu or ", ".join(record.targets)
         done = f"built in {engine.seconds:.1f} s ({'; '.join(engine.reasons)})" if engine.reasons else "kept"
         report.say(f"{engine.plan}  {done}  {record.library} {record.library_version} for {device}")
-    report.result(
+    return [
         {
-            "engines": [
-                {
-                    "plan": str(engine.plan),
-                    "built": bool(engine.reasons),
-                    "reasons": engine.reasons,
-                    "library": engine.record.library,
-                    "library_version": engine.record.library_version,
-                    "gpu": engine.record.gpu,
-                    "targets": engine.record.targets,
-                    "seconds": round(engine.seconds, 3),
-                }
-                for engine in built
-            ]
+            "plan": str(engine.plan),
+            "built": bool(engine.reasons),
+            "reasons": engine.reasons,
+            "library": engine.record.library,
+            "library_version": engine.record.library_version,
+            "gpu": engine.record.gpu,
+            "targets": engine.record.targets,
+            "seconds": round(engine.seconds, 3),
         }
-    )
+        for engine in built
+    ]

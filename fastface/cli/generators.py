@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fastface.cli import options as opt
+from fastface.cli.engines import TensorRtOption, build_all
 from fastface.cli.report import Report, running
 
 
@@ -105,12 +106,15 @@ def export_stylegan2(
     cutoff: Annotated[
         int | None, typer.Option(min=0, help="Truncation acts on so many layers; on all by default.")
     ] = None,
+    tensorrt: TensorRtOption = None,
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,
 ) -> None:
     """StyleGAN2: net.mapping.onnx (z → w) and net.synthesis.onnx (w → image)."""
     with running(as_json=as_json, debug=debug) as report:
-        write_graphs(report, Kind.STYLEGAN2, checkpoint, output, precision, noise=noise.value, cutoff=cutoff)
+        write_graphs(
+            report, Kind.STYLEGAN2, checkpoint, output, precision, tensorrt, noise=noise.value, cutoff=cutoff
+        )
 
 
 def export_stylegan3(
@@ -120,12 +124,13 @@ def export_stylegan3(
     cutoff: Annotated[
         int | None, typer.Option(min=0, help="Truncation acts on so many layers; on all by default.")
     ] = None,
+    tensorrt: TensorRtOption = None,
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,
 ) -> None:
     """StyleGAN3, T or R: net.mapping.onnx (z → w) and net.synthesis.onnx (w → image)."""
     with running(as_json=as_json, debug=debug) as report:
-        write_graphs(report, Kind.STYLEGAN3, checkpoint, output, precision, cutoff=cutoff)
+        write_graphs(report, Kind.STYLEGAN3, checkpoint, output, precision, tensorrt, cutoff=cutoff)
 
 
 def export_starganv2(
@@ -135,12 +140,13 @@ def export_starganv2(
     w_hpf: Annotated[
         float | None, typer.Option(help="Weight of the high-pass path in training, where it was not 1.")
     ] = None,
+    tensorrt: TensorRtOption = None,
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,
 ) -> None:
     """StarGAN v2: generator, style encoder, mapping network; landmark network for the high-pass path."""
     with running(as_json=as_json, debug=debug) as report:
-        write_graphs(report, Kind.STARGANV2, checkpoint, output, precision, w_hpf=w_hpf)
+        write_graphs(report, Kind.STARGANV2, checkpoint, output, precision, tensorrt, w_hpf=w_hpf)
 
 
 def export_stargan(
@@ -149,13 +155,14 @@ def export_stargan(
     precision: PrecisionOption = Precision.FP32,
     resolution: ResolutionOption = 128,
     statistics: Annotated[Statistics, typer.Option(case_sensitive=False)] = Statistics.INSTANCE,
+    tensorrt: TensorRtOption = None,
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,
 ) -> None:
     """StarGAN: net.generator.onnx (image, label → image)."""
     with running(as_json=as_json, debug=debug) as report:
         chosen = {"resolution": resolution, "statistics": statistics.value}
-        write_graphs(report, Kind.STARGAN, checkpoint, output, precision, **chosen)
+        write_graphs(report, Kind.STARGAN, checkpoint, output, precision, tensorrt, **chosen)
 
 
 def export_ganimation(
@@ -166,17 +173,24 @@ def export_ganimation(
     saturate_mask: Annotated[
         bool, typer.Option("--saturate-mask", help="Sharpen the attention, as the authors' demo may.")
     ] = False,
+    tensorrt: TensorRtOption = None,
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,
 ) -> None:
     """GANimation: net.generator.onnx (image, action units → image, attention, colour)."""
     with running(as_json=as_json, debug=debug) as report:
         chosen = {"resolution": resolution, "saturate_mask": saturate_mask}
-        write_graphs(report, Kind.GANIMATION, checkpoint, output, precision, **chosen)
+        write_graphs(report, Kind.GANIMATION, checkpoint, output, precision, tensorrt, **chosen)
 
 
 def write_graphs(
-    report: Report, kind: Kind, checkpoint: Path, output: Path, precision: Precision, **options: Any
+    report: Report,
+    kind: Kind,
+    checkpoint: Path,
+    output: Path,
+    precision: Precision,
+    tensorrt: Path | None,
+    **options: Any,
 ) -> None:
     """Export a checkpoint and say what was written."""
     from fastface.checkpoints import read_checkpoint
@@ -189,12 +203,14 @@ def write_graphs(
     written = export_generator(read, output, precision.value, **options)
     for path in written:
         report.say(f"{path}  {precision.value}, {path.stat().st_size / 1e6:.1f} MB")
+    engines = [] if tensorrt is None else build_all(report, output, tensorrt)
     report.result(
         {
             "kind": kind.value,
             "precision": precision.value,
             "checkpoint_sha256": read.sha256,
             "files": [{"file": str(path), "sha256": file_sha256(path)} for path in written],
+            "engines": engines,
         }
     )
 
