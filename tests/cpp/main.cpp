@@ -91,6 +91,20 @@ void test_parallel() {
   CHECK(total.load() == 4 * 200 * 10);
 }
 
+void test_host_threads() {
+  const HostThreads::Run on_threads = [](void*, std::int64_t strands, TaskFunction strand, void* argument) noexcept {
+    std::vector<std::thread> threads;
+    for (std::int64_t i = 0; i < strands; ++i) threads.emplace_back([=] { strand(argument, i); });
+    for (std::thread& thread : threads) thread.join();
+  };
+  const HostThreads host(on_threads, nullptr);
+  for (std::int64_t count : {0, 1, 2, 7, 1000}) {
+    std::vector<std::atomic<int>> visits(static_cast<std::size_t>(count));
+    parallel_for(count, 3, [&](std::int64_t i) { visits[static_cast<std::size_t>(i)].fetch_add(1); });
+    for (const std::atomic<int>& v : visits) CHECK(v.load() == 1);
+  }
+}
+
 void test_deform(Place place) {
   for (std::int64_t vertices : {0, 1, 63, 64, 65, 200}) {
     for (std::int64_t frames : {0, 1, 2, 3, 4, 5}) {
@@ -409,6 +423,7 @@ void test_frame_steps(const DeviceTable& table) {
 int main() {
   using namespace fastface;
   test_parallel();
+  test_host_threads();
   const auto test_ops = [](Place place, const char* name) {
     test_deform(place);
     test_rasterize(place);
