@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +19,21 @@ def bench(
     model: opt.ModelOption = "default",
     device: opt.DeviceOption = opt.Device.CPU,
     threads: opt.ThreadsOption = None,
+    gpu: Annotated[
+        bool,
+        typer.Option(
+            "--gpu",
+            help="The whole check of a GPU from a source tree: build, tests, compute-sanitizer, figures.",
+        ),
+    ] = False,
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,
 ) -> None:
     """This machine's figures, against the line a user would assemble from what pip installs."""
     with running(as_json=as_json, debug=debug) as report:
+        if gpu:
+            _check_gpu(as_json=as_json)
+            return
         from fastface.bench import measure
         from fastface.cli.demo import DEMO_PHOTO
 
@@ -31,6 +43,27 @@ def bench(
         for figure in figures:
             report.say(f"{figure.name:{width}}  {figure.value:10.3f} {figure.unit:9} {figure.note}".rstrip())
         report.result({"figures": [figure.record() for figure in figures]})
+
+
+def _check_gpu(*, as_json: bool) -> None:
+    """benchmarks/gpu.py, which a source tree has and a wheel has not."""
+    from fastface.errors import BadArgument, ProviderUnavailable
+    from fastface.runtime.cuda_driver import devices
+
+    if not devices():
+        raise ProviderUnavailable(
+            "bench --gpu wants an NVIDIA GPU and its driver, found none; see nvidia-smi"
+        )
+    places = (Path.cwd(), Path(__file__).resolve().parents[2])
+    root = next((place for place in places if (place / "benchmarks" / "gpu.py").is_file()), None)
+    if root is None:
+        raise BadArgument(
+            f"bench --gpu builds and tests the sources: run it in their folder, not in {places[0]}"
+        )
+    command = [sys.executable, "-m", "benchmarks.gpu", *(["--json"] if as_json else [])]
+    done = subprocess.run(command, cwd=root, check=False)
+    if done.returncode != 0:
+        raise typer.Exit(done.returncode)
 
 
 def demo(
