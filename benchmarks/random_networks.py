@@ -17,6 +17,12 @@ from fastface.exports.stylegan2 import tensors_of
 
 Kind = Literal["stylegan2", "starganv2", "stargan", "ganimation"]
 SHA256 = "0" * 64
+_MODULES: dict[str | None, Any] = {
+    "stylegan2": stylegan2_graphs,
+    "starganv2": starganv2,
+    "stargan": stargan,
+    "ganimation": ganimation,
+}
 
 
 def checkpoint(
@@ -57,13 +63,13 @@ def checkpoint(
 
 def graph_parts(found: Checkpoint, precision: Precision = "fp32", **how: Any) -> list[Part]:
     """The parts that an export of the checkpoint writes."""
-    modules: dict[str | None, Any] = {
-        "stylegan2": stylegan2_graphs,
-        "starganv2": starganv2,
-        "stargan": stargan,
-        "ganimation": ganimation,
-    }
-    parts: list[Part] = modules[found.kind].parts(found, precision, **how)
+    parts: list[Part] = _MODULES[found.kind].parts(found, precision, **how)
+    return parts
+
+
+def definitions(found: Checkpoint, **how: Any) -> list[Part]:
+    """The same parts as they were published, layer by layer."""
+    parts: list[Part] = _MODULES[found.kind].reference_parts(found, **how)
     return parts
 
 

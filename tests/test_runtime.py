@@ -384,6 +384,18 @@ def test_dlpack_goes_in_and_out(model: Path) -> None:
         session.run_dlpack({**batch, "label": np.zeros((2, 3), np.float32)})
 
 
+def test_bound_runs_give_what_plain_runs_give(model: Path) -> None:
+    """The way that GPU sessions take, on the processor: inputs and outputs are bound, then copied out."""
+    import onnxruntime
+
+    from fastface.runtime.ort import _Bound
+
+    plain = Session(model, CPU)
+    bound = _Bound(onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"]), "cpu")
+    for batch in (inputs(3), inputs(1, 1), inputs(3, 2)):
+        np.testing.assert_array_equal(bound.run(batch, ["output"])["output"], plain.run(batch)["output"])
+
+
 @pytest.mark.parametrize("threads", [0, -1, True, 2.0, 5000])
 def test_threads_are_a_whole_number(model: Path, threads: Any) -> None:
     with pytest.raises(BadArgument, match="threads"):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Work that must be where it was asked for. Shapes and indices are computed on the host by every runtime.
 _HEAVY: Final = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum", "InstanceNormalization", "Resize")
+#: Which operators run where, in newer onnxruntimes; older ones can only refuse all of the CPU.
+_ASSIGNMENT: Final = "get_provider_graph_assignment_info"
 #: onnxruntime's exceptions that speak of the model and not of the machine.
 _MODEL_FAULTS: Final = ("InvalidGraph", "InvalidProtobuf", "InvalidArgument", "NotImplemented")
 
@@ -37,6 +39,8 @@ class OnnxRuntime:
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # what goes wrong comes as an exception
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        if "cpu" not in names and not hasattr(onnxruntime.InferenceSession, _ASSIGNMENT):
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         asked = [(ORT_NAMES[name], _options(name, request)) for name in names]
         try:
             for library in request.custom_ops:
@@ -56,7 +60,7 @@ class OnnxRuntime:
         self.words = self._words(onnxruntime.__version__, request.threads)
         self._outputs = [output.name for output in session.get_outputs()]
         self._lock = threading.Lock()
-        self._bound = _Bound(session) if names[0] != "cpu" else None
+        self._bound = _Bound(session, "cuda") if names[0] != "cpu" else None
 
     def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
         """One batch. Raises ``BadModelFile`` when the graph cannot be computed."""
@@ -107,11 +111,12 @@ class OnnxRuntime:
         for name in self._names:
             if ORT_NAMES[name] not in got:
                 raise ProviderUnavailable(f"{name}: onnxruntime could not start it and would run {got[0]}")
-        if "cpu" in self._names:
+        assignment = getattr(self._session, _ASSIGNMENT, None)
+        if "cpu" in self._names or assignment is None:
             return
         strays = [
             node.op_type
-            for part in self._session.get_provider_graph_assignment_info()
+            for part in assignment()
             if part.ep_name == ORT_NAMES["cpu"]
             for node in part.get_nodes()
             if node.op_type in _HEAVY
@@ -173,8 +178,8 @@ class _Bound:
     Written against onnxruntime-gpu 1.31's interface; no test here has a GPU.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
-        self._session = session
+    def __init__(self, session: onnxruntime.InferenceSession, device: str) -> None:
+        self._session, self._device = session, device
         self._pinned: dict[tuple[str, tuple[int, ...]], onnxruntime.OrtValue] = {}
         self._memory = self._host_accessible()
 
@@ -188,7 +193,7 @@ class _Bound:
                 held.numpy()[...] = array
                 binding.bind_ortvalue_input(name, held)
         for name in outputs:
-            binding.bind_output(name, "cuda")
+            binding.bind_output(name, self._device)
         self._session.run_with_iobinding(binding)
         return dict(zip(outputs, binding.copy_outputs_to_cpu(), strict=True))
 
