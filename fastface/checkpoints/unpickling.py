@@ -63,7 +63,8 @@ class Record:
     """An object of a class: its attributes and no behaviour. ``kind`` is the name in the table."""
 
     kind: str
-    state: dict[str, Any] = field(default_factory=dict)
+    # Not shown: shared again and again, a kilobyte's worth of records is endless when written out.
+    state: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def set_state(self, state: object, budget: Budget) -> None:
         """Attributes as the BUILD opcode gives them."""
