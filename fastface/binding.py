@@ -18,7 +18,9 @@ Int32 = NDArray[np.int32]
 Image = NDArray[np.uint8]
 
 OWN_NOISE: Final = 0.05  # coefficients of a neutral photo below this are noise of the landmarks
-OWN_GONE_AT: Final = 0.3  # coefficient at which the photo's own expression has given way
+#: Coefficient at which the photo's own expression has given way; any sooner, and a faint smile would first of
+#: all be a face gone blank.
+OWN_GONE_AT: Final = 1.0
 STILL: Final = 1e-4  # a coefficient below this moves nothing
 ROUNDING_PX: Final = 0.01  # lids and lips that have parted less have not
 CULL_BACKFACES: Final = True  # the mesh is closed to the viewer: what is turned away lies behind something
