@@ -107,12 +107,12 @@ class Tracker:
         """Track the next frames of the video. At most ``every`` of them are held at a time."""
         rows: list[_Row] = []
         shape = np.zeros((478, 2))
-        waiting: list[tuple[_Row, Image]] = []
+        waiting: list[tuple[_Row, SourceFrame]] = []
         before: int | None = None  # state of the last sample
         for frame in frames:
             row = _Row(frame.pts, frame.duration)
             rows.append(row)
-            waiting.append((row, frame.image))
+            waiting.append((row, frame))
             if before is None or len(waiting) == self.every:
                 before = self._settle(waiting, before, shape)
                 waiting = []
@@ -120,18 +120,18 @@ class Tracker:
             self._settle(waiting, before, shape)
         return _table(rows, shape)
 
-    def _settle(self, waiting: list[tuple[_Row, Image]], before: int | None, shape: Array) -> int:
+    def _settle(self, waiting: list[tuple[_Row, SourceFrame]], before: int | None, shape: Array) -> int:
         """Measure the last of the waiting frames, and those before it where that leaves them in doubt."""
-        sample, image = waiting[-1]
+        sample, last = waiting[-1]
         between = waiting[:-1]
         kept = (self.points, self.last, shape.copy())
-        self._measure(sample, image, shape)
+        self._measure(sample, last.image, shape)
         if between and (sample.state != before or sample.cut):
             self.points, self.last = kept[:2]
             shape[:] = kept[2]
             sample.cut, sample.state = False, NO_FACE
             for row, waited in waiting:
-                self._measure(row, waited, shape)
+                self._measure(row, waited.image, shape)
         elif sample.state == MEASURED:
             for row, _ in between:
                 row.state = BETWEEN

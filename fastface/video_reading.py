@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -33,14 +34,22 @@ _MAX_BOXES: Final = 1_000_000
 Image = NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SourceFrame:
-    """``image`` (H, W, 3) uint8 RGB; ``pts`` and ``duration`` in units of the reader's ``time_base``;
-    ``duration`` is 0 where the file does not say."""
+    """``pts`` and ``duration`` in units of the reader's ``time_base``; ``duration`` is 0 where the file does
+    not say. ``pixels``: the image, or what makes it: colours are converted only in frames that are looked
+    at."""
 
-    image: Image
+    pixels: Image | Callable[[], Image]
     pts: int
     duration: int
+
+    @property
+    def image(self) -> Image:
+        """(H, W, 3) uint8 RGB."""
+        if callable(self.pixels):
+            self.pixels = self.pixels()
+        return self.pixels
 
 
 class VideoReader:
@@ -105,7 +114,7 @@ class VideoReader:
                         f"{where} is {frame.width}x{frame.height}, the video's are {self._size[0]}x"
                         f"{self._size[1]}"
                     )
-                yield SourceFrame(self._upright(frame), pts, int(getattr(frame, "duration", 0) or 0))
+                yield SourceFrame(partial(self._upright, frame), pts, int(getattr(frame, "duration", 0) or 0))
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
