@@ -34,6 +34,8 @@ _JUMP_SCALE: Final = math.log(1.25)
 #: Enough samples a second to follow any head; what lies between is closer to a curve than to their noise.
 SAMPLES_PER_SECOND: Final = 30.0
 _FAR_SIGMAS: Final = 4.0
+#: Among so many the one that was followed is looked for when it comes back.
+_MOST_FACES: Final = 4
 #: Pull of the slope and the bend to zero, in units of the samples' weight: nothing in the midst of many
 #: samples, and what keeps the ends and lone samples from swinging.
 _RIDGE: Final = 1e-3
@@ -98,7 +100,12 @@ class Tracker:
             if face is not None:
                 self.points = face.points_px
                 return face
-        faces = self.detector.detect(image, max_faces=1)
+        faces = self.detector.detect(image, max_faces=1 if self.last is None else _MOST_FACES)
+        if faces and self.last is not None:
+            centre, side = self.last[:2], math.exp(self.last[2])
+            apart = [math.hypot(*(face.points_px.mean(axis=0) - centre)) for face in faces]
+            if min(apart) < side:
+                faces = [faces[apart.index(min(apart))]]
         if faces:
             self.points = faces[0].points_px
         return faces[0] if faces else None

@@ -203,6 +203,30 @@ def test_moments_are_exact_however_few_frames_are_measured(every: int) -> None:
         assert script.asked < 75
 
 
+def test_face_that_comes_back_is_found_beside_a_larger_one() -> None:
+    """Two people; the one that was followed looks away for a while."""
+
+    class Two:
+        def detect(self, rgb: Image, max_faces: int = 1) -> list[Any]:
+            number = int(rgb[0, 0, 0])
+            there = [2 * FACE + (600, 100)] if number >= 5 else []
+            there += [FACE + np.full(2, 100.0)] if number < 10 or number >= 20 else []
+            return [SimpleNamespace(points_px=p.astype(np.float32), score=0.99) for p in there][:max_faces]
+
+        def follow(self, rgb: Image, points_px: Any) -> Any:
+            near = [f for f in self.detect(rgb, 2) if abs(f.points_px[0] - points_px[0]).max() < 50]
+            return near[0] if near else None
+
+    tracker = Tracker(Two())  # type: ignore[arg-type]
+    rows = tracker.rows(numbered(12))
+    assert rows.frame[[0, 9], 0] == pytest.approx(100, abs=20)
+    assert rows.frame[10, 0] > 500  # gone: the other is what there is
+    tracker = Tracker(Two())  # type: ignore[arg-type]
+    tracker.rows(numbered(8))
+    tracker.points = None
+    assert tracker.rows(list(numbered(21))[20:]).frame[0, 0] == pytest.approx(100, abs=20)
+
+
 class Numbered:
     """Stands for a reader."""
 
