@@ -27,8 +27,9 @@ PARTS_OF: Final = {
     "stargan": "fastface.exports.stargan",
     "ganimation": "fastface.exports.ganimation",
 }
-#: The worst error that ``verify`` lets pass: absolute in fp32, a fraction of the largest value in the others.
-TOLERANCE: Final[dict[Precision, float]] = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 8e-2}
+#: The worst error that ``verify`` lets pass: absolute in fp32, a fraction of the largest value in the others,
+#: about 60 of their roundings.
+TOLERANCE: Final[dict[Precision, float]] = {"fp32": 1e-3, "fp16": 3e-2, "bf16": 0.24}
 
 
 def export_generator(
@@ -95,7 +96,8 @@ def generator_files(path: str | Path) -> list[Path]:
 
 def within(precision: Precision, difference: Difference) -> bool:
     """Whether a difference is one that the precision explains."""
-    scale = 1.0 if precision == "fp32" else max(1.0, difference.scale)
+    # Where values go beyond 100, float32 itself does not resolve a thousandth after some layers.
+    scale = max(1.0, difference.scale / 100 if precision == "fp32" else difference.scale)
     return difference.worst <= TOLERANCE[precision] * scale
 
 
