@@ -195,10 +195,10 @@ class Engine:
         asked = _many(affects, self._adopted(coefficients), pose)
         rows = self._coefficients(asked)
         shape = (len(rows), *ready.photo.shape)
-        out = self._images(shape) if out is None else self._adopted(out)
-        _check_out(out, shape, self._on)
-        self._draw(face, ready, asked, rows, out)
-        return out
+        images = self._images(shape) if out is None else self._adopted(out)
+        _check_out(images, shape, self._on)
+        self._draw(face, ready, asked, rows, images)
+        return images if out is None else out
 
     def stream(
         self,

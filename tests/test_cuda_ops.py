@@ -368,6 +368,11 @@ def test_what_does_not_lie_on_the_device_or_not_in_one_piece_is_refused(device: 
             device.adopt(np.zeros(3, np.float32))
     with pytest.raises(BadArgument, match="on KIND.*, not C-contiguous".replace("KIND", device.kind)):
         call(device, "deform", coefficients=device.adopt(strided))
+    locked = np.zeros(3, np.float32)
+    locked.flags.writeable = False
+    if device.kind == "emulated":
+        with pytest.raises(BadArgument, match="cannot be shared"):
+            device.adopt(locked)
     with pytest.raises(BadArgument, match="got list"):
         device.adopt([1.0])
     frozen = device.put(np.zeros((1, 48, 48, 3), np.uint8), frozen=True)

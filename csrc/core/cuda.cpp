@@ -82,7 +82,7 @@ class CudaRuntime final : public Runtime {
     cudaGraph_t graph = nullptr;
     cudaGraphExec_t ready = nullptr;
     if (!done(cudaStreamEndCapture(native(stream), &graph)) || graph == nullptr) return nullptr;
-    const bool made = done(cudaGraphInstantiate(&ready, graph, 0));
+    const bool made = done(cudaGraphInstantiateWithFlags(&ready, graph, 0));
     done(cudaGraphDestroy(graph));
     return made ? ready : nullptr;
   }

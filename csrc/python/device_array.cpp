@@ -61,6 +61,7 @@ Exported<Struct>* make_export(const DeviceArray& array) {
   exported->managed.context = exported;
   exported->managed.deleter = [](Struct* self) {
     // Whoever deletes it need not hold the interpreter lock; the device's list of idle memory wants it.
+    if (Py_IsInitialized() == 0) return;
     const py::gil_scoped_acquire lock;
     delete static_cast<Exported<Struct>*>(self->context);
   };
@@ -218,13 +219,18 @@ DeviceArray adopt(Device& device, const py::object& value, Stream stream) {
   if (type != runtime->dlpack_type() || id != 0)
     refuse(std::string("one on ") + location_name(type) + (id != 0 ? ":" + std::to_string(id) : ""));
   py::object made;
-  if (type == dlpack::kCuda) {
-    // 1 is the protocol's name for the legacy default stream.
-    const auto handle = reinterpret_cast<std::intptr_t>(stream);
-    made = value.attr("__dlpack__")(py::arg("stream") = handle == 0 ? 1 : handle);
-  } else {
-    made = value.attr("__dlpack__")();
+  try {
+    if (type == dlpack::kCuda) {
+      // 1 is the protocol's name for the legacy default stream.
+      const auto handle = reinterpret_cast<std::intptr_t>(stream);
+      made = value.attr("__dlpack__")(py::arg("stream") = handle == 0 ? 1 : handle);
+    } else {
+      made = value.attr("__dlpack__")();
+    }
+  } catch (const py::error_already_set& error) {  // one that is read-only, or that needs a gradient
+    refuse("one that cannot be shared: " + std::string(py::str(error.value())));
   }
+  if (!PyCapsule_CheckExact(made.ptr())) refuse("no DLPack capsule");
   const py::capsule capsule = py::reinterpret_borrow<py::capsule>(made);
   const std::string name = capsule.name() == nullptr ? "" : capsule.name();
   dlpack::Tensor tensor{};
