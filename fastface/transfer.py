@@ -279,7 +279,7 @@ class FaceTransfer:
                 clip.advance("translate", len(rows))
                 continue
             if at != low:
-                frames = clip.reader.frames(int(rows.pts[0]))
+                frames = clip.reader.frames(int(rows.pts[0]) if low else None)
             here = _checked(clip.reader, islice(frames, len(rows)), rows.pts)
             squares = clip.track.squares(low, low + _PART)
             # Into a frame without a face none is pasted; it stays as it is.

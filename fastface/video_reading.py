@@ -85,6 +85,8 @@ class VideoReader:
             first = next(self._decoded(container, stream), None)
             if first is None:
                 raise BadImage(f"{path}: a video without frames")
+            # AVI counts packets; where frames are stored in another order, that is not their time.
+            self._untimed = container.format.name == "avi" and bool(context.has_b_frames)
             self._turns = round(int(getattr(first, "rotation", 0)) / 90) % 4
             height_px, width_px = self._upright(first).shape[:2]
         self.width_px, self.height_px = int(width_px), int(height_px)
@@ -94,14 +96,33 @@ class VideoReader:
 
         Raises ``BadImage`` where the video breaks. Nothing is kept between frames.
         """
+        if from_pts is not None:
+            entered = self._walk(from_pts, seek=True)
+            first = next(entered, None)
+            if first is not None and first.pts == from_pts:
+                yield first
+                yield from entered
+                return
+        # From the beginning; also where a file cannot be entered in its midst.
+        yield from self._walk(from_pts, seek=False)
+
+    def _walk(self, from_pts: int | None, *, seek: bool) -> Iterator[SourceFrame]:
+        import av
+
         last: int | None = None
         with self._opened() as (container, stream):
-            if from_pts is not None:
-                container.seek(from_pts, stream=stream, backward=True)
+            if seek:
+                try:
+                    container.seek(from_pts, stream=stream, backward=True)
+                except av.FFmpegError:
+                    return
             count = 0
             for frame in self._decoded(container, stream):
-                # A raw stream has no times; then frames follow one another at the rate.
-                pts = round(count / self.rate / self.time_base) if frame.pts is None else int(frame.pts)
+                untimed = self._untimed or frame.pts is None
+                if untimed and seek:
+                    return
+                # Like those of a raw stream, such frames follow one another at the rate.
+                pts = round(count / self.rate / self.time_base) if untimed else int(frame.pts)
                 count += 1
                 if from_pts is not None and pts < from_pts:
                     continue

@@ -292,6 +292,12 @@ def test_video_without_any_face_is_told(tmp_path: Path) -> None:
         tracked(tmp_path / "t", Script(lambda number: None), 30, 4)
 
 
+@pytest.mark.parametrize("points", [np.zeros((68, 2)), np.full((478, 2), np.nan), None])
+def test_points_that_are_none_cannot_be_followed(points: Any) -> None:
+    with pytest.raises(BadArgument, match="follow: points_px"):
+        LandmarkDetector().follow(np.zeros((9, 9, 3), np.uint8), points)
+
+
 @pytest.mark.parametrize("every", [0, -1, 1001, True])
 def test_strides_that_make_no_sense_are_refused(every: int) -> None:
     with pytest.raises(BadArgument, match="every"):

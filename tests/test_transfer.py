@@ -649,6 +649,18 @@ def test_turned_videos_are_set_upright(tmp_path: Path) -> None:
     assert np.abs(next(reader.frames()).image.astype(int) - expected).mean() < 6
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".ts", ".h264"])
+def test_reading_goes_on_at_any_frame(tmp_path: Path, suffix: str) -> None:
+    """Whether the container has an index, only key frames, or no times at all."""
+    reader = VideoReader(film(tmp_path / f"s{suffix}", 290, fps=Fraction(50)))
+    whole = list(reader.frames())
+    assert len(whole) == 290
+    for number in (0, 1, 17, 251, 289):
+        rest = list(reader.frames(whole[number].pts))
+        assert [item.pts for item in rest] == [item.pts for item in whole[number:]]
+        assert np.array_equal(rest[0].image, whole[number].image)
+
+
 def test_parts_and_times_that_differ_in_number_are_refused(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "p.mp4", 25, in_order=True) as writer:
         for number in range(4):
