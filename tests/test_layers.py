@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.mark.parametrize("room", ["core", "ops"])
 def test_the_compiled_core_knows_no_framework(room: str) -> None:
-    sources = [path for suffix in ("h", "cpp", "cu") for path in (ROOT / "csrc" / room).glob(f"*.{suffix}")]
+    suffixes = (".h", ".cpp", ".cu", ".cuh")
+    sources = [path for path in (ROOT / "csrc" / room).iterdir() if path.suffix in suffixes]
     assert sources
     for path in sources:
         for included in re.findall(r'#include\s+[<"]([^>"]+)[>"]', path.read_text()):
