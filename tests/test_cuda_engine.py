@@ -263,3 +263,33 @@ def test_the_package_imports_and_reports_without_a_gpu() -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["missing"]
+
+
+def test_the_figures_of_a_gpu_can_be_taken(tmp_path: Path) -> None:
+    """All of ``benchmarks.gpu_figures`` and what compute-sanitizer is shown, on the emulated device."""
+    from rich.console import Console
+
+    from benchmarks.gpu_exercise import exercise
+    from benchmarks.gpu_figures import measure_all
+
+    emulated = open_device("emulated")
+    written = tmp_path / "figures.txt"
+    with written.open("w") as stream:
+        figures = measure_all(emulated, Console(file=stream, width=130), samples=1, small=True)
+    questions = {row["question"].split(",")[0] for row in figures["rows"]}
+    assert {"deform", "rasterize", "blend", "a real face's whole frame"} <= questions
+    assert all(row["timing"]["median_ms"] > 0 for row in figures["rows"])
+    assert figures["device"] == emulated.name
+    assert "% of copy" in written.read_text()
+    exercise(emulated)
+
+
+@pytest.mark.skipif(not cuda_problem(), reason="there is a GPU")
+def test_the_check_of_a_gpu_says_when_there_is_none() -> None:
+    from typer.testing import CliRunner
+
+    from fastface.cli.app import app
+
+    told = CliRunner().invoke(app, ["bench", "--gpu"])
+    assert told.exit_code == 1
+    assert "wants an NVIDIA GPU and its driver, found none" in told.output
