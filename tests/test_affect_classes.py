@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
+from typer.testing import CliRunner
 
 from fastface.affect_tables import EXPRESSIONS, SHAPES
 from fastface.class_model import AffectClasses, affect_classes
+from fastface.cli.app import app
 from fastface.errors import BadArgument, BadModelFile
 from fastface.morphable import load_default
 from fastface.workshop.classes import build_classes, identity_leak
@@ -205,3 +207,27 @@ def test_the_shipped_model_has_the_papers_classes_and_no_jump(family: str) -> No
     assert speed_mm < 4.5  # 0.27 m/s; 3.5 measured
     wild = shipped.sample(0.8, 0.2, np.random.default_rng(1))
     assert 0.01 < np.abs(wild - shipped.at(np.array([0.8]), np.array([0.2]))[0]).max() < 0.6
+
+
+def test_the_commands_make_use_and_draw_an_affect_model(tmp_path: Path) -> None:
+    gallery, model, parts = tmp_path / "gallery", tmp_path / "model.npz", tmp_path / "parts.npz"
+
+    def run(*words: object) -> dict[str, Any]:
+        done = CliRunner().invoke(app, ["affect", *map(str, words), "--json"])
+        assert done.exit_code == 0, done.output
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
+
+    made = run("sample-gallery", gallery, "--subjects", 3, "--recordings", 8, "--fps", 25)
+    assert made["faces"] == len(Gallery.open(gallery))
+    learned = run("build", gallery, "-o", model, "--classes", 30, "--step", 0.05)
+    assert learned["classes"] == len(AffectClasses.load(model).va) == 30
+    found = run("components", gallery, "-o", parts, "--count", 3, "--samples", 40, "--sweeps", 2)
+    assert found["count"] == 3
+    assert np.load(parts)["components"].shape == (3, len(load_default().vertices), 3)
+    again = CliRunner().invoke(app, ["affect", "sample-gallery", str(gallery)])
+    assert again.exit_code == 1
+    assert "already" in again.stderr
+    missing = CliRunner().invoke(app, ["affect", "build", str(tmp_path / "none"), "-o", str(model)])
+    assert missing.exit_code == 1
+    assert len(missing.stderr.splitlines()) == 1

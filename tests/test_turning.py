@@ -48,7 +48,7 @@ def test_opposite_units_of_the_head_cancel() -> None:
 
 
 def test_a_turned_frame_is_where_its_labels_say(engine: Engine, portrait: Callable[..., Image]) -> None:
-    """The landmark network finds the turned face there; a fit to one that is half stretched photo is less sure
+    """The landmark network finds the turned face there; a fit to what is half stretched photo is less sure
     of the angle."""
     face = engine.fit(portrait("134", 512, 512))
     for pose in (HeadPose(yaw_deg=20), HeadPose(yaw_deg=-20), HeadPose(pitch_deg=-12), HeadPose(roll_deg=15)):

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fastface.cli import setup
+from fastface.cli.affect import affects
 from fastface.cli.directions import directions
 from fastface.cli.exporting import exporting
 from fastface.cli.generate import generate, translate
@@ -50,6 +51,7 @@ app.command()(sheet)
 app.command()(fit)
 app.add_typer(setup.models, name="model")
 app.add_typer(exporting, name="export")
+app.add_typer(affects, name="affect")
 app.command()(convert)
 app.command()(verify)
 app.command()(generate)
