@@ -2,7 +2,8 @@
 
 - The kernels are shared by the batch: the style scales the activations before the convolution and the
   demodulation scales what comes out, which is the same since both act on whole channels.
-- The low-pass filter that follows a doubling convolution is folded into its kernel where the image is large.
+- A doubling convolution is a transposed one, then the low-pass filter. To fold the filter into the kernel
+  would save a pass over the image for four times the products: half as long again on a processor (256²).
 - Gains go into weights, biases, noise and demodulation where the activation lets them through.
 
 In fp16 kernels and styles are brought to a largest magnitude of one first and activations are clamped, as the
@@ -46,8 +47,6 @@ from fastface.exports.stylegan2 import (
 _HOMOGENEOUS: Final = ("linear", "relu", "lrelu")
 #: What the authors clamp to in fp16, when the checkpoint itself clamps nothing.
 FP16_CLAMP: Final = 256.0
-#: From this size on the low-pass filter is folded: four times the products, but no pass over a large image.
-FOLD_FROM: Final = 64
 
 
 class Affine(nn.Module):
@@ -91,7 +90,10 @@ class Layer(nn.Module):
         self.register_buffer("bias", (layer.bias.detach() * self.inner)[:, None, None].to(self.dtype))
         if layer.use_noise:
             self.register_buffer("noise_scale", layer.noise_strength.detach() * self.inner)
-        self.convolution = _doubling(layer, weight, self.dtype) if layer.up else Same(weight, self.dtype)
+        self.convolution: nn.Module = Same(weight, self.dtype)
+        if layer.up:
+            f, padding = layer.resample_filter, layer.blur_padding()
+            self.convolution = TransposedDoubling(weight, f, padding, self.dtype)
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         style = self.affine(w)
@@ -136,21 +138,6 @@ class TransposedDoubling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         made: Tensor = self.blur(functional.conv_transpose2d(x, self.weight, stride=2))
         return made
-
-
-def _doubling(layer: SynthesisLayer, weight: Tensor, dtype: torch.dtype) -> nn.Module:
-    f, padding = layer.resample_filter, layer.blur_padding()
-    if layer.size < FOLD_FROM or f.ndim == 1:
-        return TransposedDoubling(weight, f, padding, dtype)
-    return Doubling(convolved(weight, f * 4).to(dtype), cut=f.shape[0] - 1 - padding[0])
-
-
-def convolved(weight: Tensor, f: Tensor) -> Tensor:
-    """Kernels (O, I, K, K) convolved with a filter: what both do one after the other."""
-    taps = f.shape[0]
-    flat = weight.reshape(-1, 1, *weight.shape[2:])
-    whole = functional.conv2d(flat, f.flip((0, 1))[None, None], padding=taps - 1)
-    return whole.reshape(*weight.shape[:2], *whole.shape[2:])
 
 
 class Colours(nn.Module):
