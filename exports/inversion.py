@@ -29,6 +29,8 @@ from torch.nn import functional
 
 from fastface.atomic import whole_file
 from fastface.errors import BadArgument, BadModelFile
+from fastface.exports.stylegan2 import Generator, Noise
+from fastface.exports.stylegan2_graphs import SynthesisGraph
 from fastface.generators.latents import MAX_NOISE_MAPS, Latent
 from fastface.morphable import ArraySpec, read_arrays
 
@@ -159,6 +161,7 @@ class Projection:
         with torch.no_grad():
             self._target_features = self._seen(self.target)
         self.layers = int(self.network.synthesis.layers)
+        self._synthesis = synthesis_of(self.network, self.settings.fit_noise).to(self.device)
         mean, self._deviation = self._statistics()
         self.state = self._start(mean)
 
@@ -352,7 +355,8 @@ class Projection:
 
     def _image(self, w: Tensor, noise: Sequence[Tensor]) -> Tensor:
         rows = w.expand(-1, self.layers, -1)
-        image: Tensor = self.network.synthesis(rows, list(noise)) if noise else self.network.synthesis(rows)
+        strength = [torch.ones((), device=w.device)] if isinstance(self._synthesis, SynthesisGraph) else []
+        image: Tensor = self._synthesis(rows, *strength, *noise)
         return image
 
     def _seen(self, image: Tensor) -> list[Tensor]:
@@ -362,6 +366,17 @@ class Projection:
         if image.shape[2] > _FEATURES_SIDE:
             image = functional.interpolate(image, (_FEATURES_SIDE, _FEATURES_SIDE), mode="area")
         return list(self._features(image))
+
+
+def synthesis_of(network: Any, given_noise: bool) -> nn.Module:
+    """What computes the image: of a StyleGAN2 the form with kernels that do not depend on w, equal to the
+    definition to rounding, since the definition's backward pass takes twice as long."""
+    if isinstance(network, Generator):
+        noise: Noise = "random" if given_noise else "const"
+        graph = SynthesisGraph(network.synthesis, network.config, "fp32", noise)
+        return graph.eval().requires_grad_(False)
+    plain: nn.Module = network.synthesis
+    return plain
 
 
 def noise_maps(network: nn.Module) -> list[Tensor]:
