@@ -59,8 +59,9 @@ def latents_of(network: Any, seed: int, count: int = 1) -> Any:
     return network.mapping(z)
 
 
-def shown(network: Any, w: Any, noise: Any = "const") -> Image:
-    image = network.synthesis(w, noise)[0].permute(1, 2, 0) * 127.5 + 127.5
+def shown(network: Any, w: Any, *noise: Any) -> Image:
+    with torch.no_grad():
+        image = network.synthesis(w, *noise)[0].permute(1, 2, 0) * 127.5 + 127.5
     return np.ascontiguousarray(image.round().clamp(0, 255).numpy().astype(np.uint8))
 
 
@@ -121,6 +122,21 @@ def test_noise_that_is_fitted_helps_and_stays_noise() -> None:
         assert values.std() == pytest.approx(1, abs=1e-3)
     # Without the regulariser the noise carries the picture.
     assert correlation(fitted) < 0.01 * correlation(projected(fit_noise=True, noise_weight=0.0))
+
+
+def test_stylegan3_is_projected_too_and_has_no_noise() -> None:
+    from fastface.exports import stylegan3
+
+    torch.manual_seed(3)
+    config = stylegan3.Config(16, z_dim=24, w_dim=24, channel_base=512, channel_max=24, num_layers=5)
+    network = stylegan3.Generator(config).eval()
+    target = shown(network, latents_of(network, 4))
+    run = Projection(network, target, SHA, quick(steps=80))
+    start = run.psnr_db()
+    run.run()
+    assert run.psnr_db() > max(30, start + 5)
+    with pytest.raises(BadArgument, match="has no noise"):
+        Projection(network, target, SHA, quick(fit_noise=True))
 
 
 def test_the_noise_regulariser_is_that_of_the_appendix() -> None:
