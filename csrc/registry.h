@@ -22,6 +22,7 @@
 #define FF_FOR_EACH_FRAME_STEP(X) \
   X(Drive, drive)                 \
   X(Part, part)                   \
+  X(Turn, turn)                   \
   X(Settle, settle)               \
   X(Compose, compose)
 

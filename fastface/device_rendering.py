@@ -21,10 +21,13 @@ from fastface.binding import CULL_BACKFACES, OWN_GONE_AT, ROUNDING_PX, STILL, Bi
 from fastface.device import Device, DeviceArray, DeviceWorkspace, Graph, Stream, moved
 from fastface.errors import BadArgument
 from fastface.folds import fold_weights
+from fastface.head_pose import rotation_of_pose
 from fastface.relaxation import shift_weights
 from fastface.rendering import FaceRenderer
+from fastface.rig import Lead, Rig
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
 #: Frames that go through the kernels together, and what they may take: about 100 bytes a pixel and frame.
@@ -41,19 +44,22 @@ class DeviceRenderer(FaceRenderer):
     host: by two lanes with streams of their own, so that copies overlap with rendering.
     """
 
-    def __init__(self, bound: Binding, device: Device, threads: int) -> None:
+    def __init__(self, bound: Binding, device: Device, threads: int, lead: Lead | None = None) -> None:
         super().__init__(bound, threads)
         self.device = device
         height, width = self._window.shape[:2]
         self.group = _power_of_two(min(max(_GROUP_PIXELS // (height * width), 1), _GROUP))
         self.lanes = _LANES
-        self._face = _Face(bound, device)
+        self._face = _Face(bound, device, lead)
         self._main = _DeskOnDevice(self._face, None)
         self._main_lock = Lock()
         self._idle_desks: list[_DeskOnDevice] = []
 
     def render_on_device(
-        self, coefficients: Float32 | DeviceArray, out: DeviceArray | None = None
+        self,
+        coefficients: Float32 | DeviceArray,
+        out: DeviceArray | None = None,
+        turns: Float32 | None = None,
     ) -> DeviceArray:
         """``coefficients (B, E)`` → (B, H, W, 3) uint8 on the device, into ``out`` if given.
 
@@ -66,7 +72,7 @@ class DeviceRenderer(FaceRenderer):
             raise BadArgument(f"out must be {(frames, *shape)} uint8, got {images.shape} {images.dtype}")
         with self._main_lock:
             for part in self.groups_on_device(frames):
-                made = self._main.render(coefficients[part])
+                made = self._main.render(coefficients[part], None if turns is None else turns[part])
                 images[part].copy_from(made.images, wait=False)
         return images
 
@@ -81,18 +87,27 @@ class DeviceRenderer(FaceRenderer):
 
     def render_group(self, coefficients: Float32, out: Image, threads: int | None = None) -> None:
         """``render`` for one of ``groups``; ``out`` from ``Device.pinned`` is written without a detour."""
-        with self._lane() as desk:
-            for part in self.groups_on_device(len(coefficients)):
-                desk.render(coefficients[part]).images.copy_to(out[part], desk.stream)
+        for part, made, stream in self._by_parts(coefficients, None):
+            made.images.copy_to(out[part], stream)
 
     def mask(self, coefficients: Float32) -> Image:
         """(B, H, W) 1 where a frame may differ from the photo."""
+        return self._masks(coefficients, None)
+
+    def _masks(self, coefficients: Float32, turns: Float32 | None) -> Image:
         masks = np.zeros((len(coefficients), *self._photo.shape[:2]), np.uint8)
+        for part, made, stream in self._by_parts(coefficients, turns):
+            masks[part, *self._slices] = made.mask.numpy(stream)
+        return masks
+
+    def _by_parts(
+        self, coefficients: Float32, turns: Float32 | None
+    ) -> Iterator[tuple[slice, _Made, Stream | None]]:
+        """What a lane makes of each power of two of frames, to be copied before the next is asked for."""
         with self._lane() as desk:
             for part in self.groups_on_device(len(coefficients)):
-                window = desk.render(coefficients[part]).mask.numpy(desk.stream)
-                masks[part, *self._slices] = window
-        return masks
+                made = desk.render(coefficients[part], None if turns is None else turns[part])
+                yield part, made, desk.stream
 
     def frames(self, count: int) -> FrameGraph:
         """A graph of ``count`` frames with arrays of its own, for callers who keep time themselves."""
@@ -110,10 +125,43 @@ class DeviceRenderer(FaceRenderer):
             self._idle_desks.append(desk)
 
 
+class DeviceTurningRenderer(DeviceRenderer):
+    """``TurningRenderer`` on a device: a face bound with ``turns=True``."""
+
+    def __init__(self, bound: Binding, rig: Rig, device: Device, threads: int) -> None:
+        if rig.lead is None:
+            raise BadArgument("wanted a rig that was built with turns=True")
+        super().__init__(bound, device, threads, rig.lead)
+        self._pivot_mm = rig.lead.pivot_mm
+
+    def render_turned(self, coefficients: Any, poses: Float64, out: Any) -> None:
+        """``coefficients (B, E)``, ``poses (B, 4)`` → ``out (B, H, W, 3)``, on the device or the host."""
+        turns = self._turns(poses)
+        if isinstance(out, DeviceArray):
+            self.render_on_device(coefficients, out, turns)
+            return
+        for part, made, stream in self._by_parts(coefficients, turns):
+            made.images.copy_to(out[part], stream)
+
+    def mask_turned(self, coefficients: Float32, pose: Float64) -> Image:
+        """(H, W) 1 where that frame may differ from the photo; ``coefficients (E,)``, ``pose (4,)``."""
+        mask: Image = self._masks(coefficients[None], self._turns(pose[None]))[0]
+        return mask
+
+    def _turns(self, poses: Float64) -> Float32:
+        """(B, 13) rotation and translation about the pivot, and whether there is any."""
+        rows = np.zeros((len(poses), 13), np.float32)
+        for row, pose in zip(rows, poses, strict=True):
+            rotation, pivot = rotation_of_pose(pose), self._pivot_mm.astype(np.float64)
+            row[:9], row[9:12] = rotation.ravel(), pivot - rotation @ pivot - [0, 0, pose[3]]
+            row[12] = pose.any()
+        return rows
+
+
 class _Face:
     """What belongs to a face and not to a frame, on the device."""
 
-    def __init__(self, bound: Binding, device: Device) -> None:
+    def __init__(self, bound: Binding, device: Device, lead: Lead | None = None) -> None:
         def fixed(array: NDArray[Any], dtype: type) -> DeviceArray:
             return device.put(np.ascontiguousarray(array, dtype), frozen=True)
 
@@ -130,6 +178,21 @@ class _Face:
         self.eyes: list[DeviceArray] = []
         for rows, rest in zip(bound.eye_rows, bound.eye_rest, strict=True):
             self.eyes += [fixed(rows, np.int32), fixed(rest, np.float32)]
+        self.lead: list[DeviceArray] = []
+        if lead is not None:
+            row_of = np.full(len(bound.neutral), -1, np.int32)
+            row_of[lead.rows] = np.arange(len(lead.rows))
+            f_px, *centre = bound.camera[0]
+            border = bound.neutral[lead.border]
+            self.lead = [fixed(array, np.int32) for array in (row_of, lead.rows)]
+            self.lead += [
+                fixed(array, np.float32) for array in (bound.shading.rest_px[lead.rows], lead.share)
+            ]
+            self.lead += [
+                fixed(lead.border, np.int32),
+                fixed(border[:, :2] * (f_px / border[:, 2:]) + centre, np.float32),
+            ]
+            self.lead += [fixed(array, np.float32) for array in (lead.weights, lead.body_mm, lead.body_share)]
 
 
 def control_weights(names: tuple[str, ...], shifts: int) -> tuple[Float32, Float32]:
@@ -151,6 +214,7 @@ class _Made(NamedTuple):
     """Everything between coefficients and frames, on the device."""
 
     coefficients: DeviceArray
+    turns: DeviceArray
     deltas: DeviceArray
     moves: DeviceArray
     controls: DeviceArray
@@ -174,6 +238,7 @@ class _Made(NamedTuple):
         window = empty(np.uint8, *image, 3)
         return cls(
             coefficients=empty(np.float32, modes),
+            turns=empty(np.float32, 13),
             deltas=empty(np.float32, modes),
             moves=empty(np.uint8),
             controls=empty(np.float32, controls),
@@ -209,6 +274,9 @@ def enqueue(face: _Face, made: _Made, workspace: DeviceWorkspace, stream: Stream
     lips = (face.shading.lip_rim, face.lip_gap)
     hair = (face.shifts, ROUNDING_PX, face.hair_px)
     device.part(stream, made.screen, *face.eyes, *lips, made.controls, *hair, workspace)
+    if face.lead:
+        moving = (made.positions, made.screen, made.moves)
+        device.turn(stream, made.turns, face.camera, *face.lead, *moving, workspace)
     height, width = made.mask.shape[1:]
     found = made.triangle_id, made.bary
     mesh: Any = (made.screen, face.shading.triangles, height, width)
@@ -234,7 +302,6 @@ class FrameGraph:
         made, workspace = _Made.of(face, count), DeviceWorkspace(face.device)
         self._work = _Work(face, made, workspace, stream)
         self.stream, self.coefficients, self.images = stream, made.coefficients, made.images
-        self.coefficients.copy_from(np.zeros(self.coefficients.shape, np.float32), stream)
         self._work.capture()
 
     def replay(self) -> None:
@@ -251,6 +318,8 @@ class _Work:
 
     def capture(self) -> None:
         """Runs once, so that the workspace has its size, then again to be captured."""
+        for array in (self.made.coefficients, self.made.turns):
+            array.copy_from(np.zeros(array.shape, np.float32), self._stream)
         self._enqueue(self._stream)
         self._stream.wait()
         self._graph = self._face.device.capture(self._stream, lambda: self._enqueue(self._stream))
@@ -274,10 +343,12 @@ class _DeskOnDevice:
         self._most: _Made | None = None
         self._work: dict[int, _Work] = {}
 
-    def render(self, coefficients: Float32 | DeviceArray) -> _Made:
+    def render(self, coefficients: Float32 | DeviceArray, turns: Float32 | None) -> _Made:
         """Enqueue 1, 2, 4 … frames; what comes back is overwritten by the next call."""
         work = self._prepared(len(coefficients))
         work.made.coefficients.copy_from(coefficients, self.stream, wait=False)
+        if turns is not None:
+            work.made.turns.copy_from(turns, self.stream, wait=False)
         work.replay(self.stream)
         return work.made
 
@@ -290,7 +361,6 @@ class _DeskOnDevice:
         if frames not in self._work:
             made = self._most.first(frames)
             work = _Work(self._face, made, self._workspace, self._captures)
-            made.coefficients.copy_from(np.zeros(made.coefficients.shape, np.float32), self._captures)
             work.capture()
             self._work[frames] = work
         return self._work[frames]

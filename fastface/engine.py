@@ -20,7 +20,7 @@ from fastface.affect import Affect, AffectPath, affect_model
 from fastface.affect_tables import HEAD_UNITS
 from fastface.binding import Binding, bind
 from fastface.device import Device, DeviceArray, cuda_problem, open_device
-from fastface.device_rendering import DeviceRenderer
+from fastface.device_rendering import DeviceRenderer, DeviceTurningRenderer
 from fastface.displacement import displacement_px
 from fastface.errors import BadAffect, BadArgument, BadModelFile, NoFaceFound
 from fastface.face import FittedFace
@@ -96,7 +96,9 @@ class Engine:
         self._rigs = RigBuilder(self._fitter)
         self._detector = LandmarkDetector()
         self._faces: WeakKeyDictionary[FittedFace, _Ready] = WeakKeyDictionary()
-        self._turning: WeakKeyDictionary[FittedFace, TurningRenderer] = WeakKeyDictionary()
+        self._turning: WeakKeyDictionary[FittedFace, TurningRenderer | DeviceTurningRenderer] = (
+            WeakKeyDictionary()
+        )
         self._lock = Lock()
 
     # ------------------------------------------------------------------------------------------- once a photo
@@ -321,10 +323,7 @@ class Engine:
 
     def _draw(self, face: FittedFace, ready: _Ready, asked: _Asked, rows: Any, out: Any) -> None:
         if asked.turns:
-            image = np.empty(out.shape, np.uint8) if isinstance(out, DeviceArray) else out
-            self._turner(face).render_turned(np.asarray(rows), asked.poses(), image)
-            if isinstance(out, DeviceArray):
-                out.copy_from(image)
+            self._turner(face).render_turned(rows, asked.poses(), out)
         elif isinstance(out, DeviceArray) and isinstance(ready.renderer, DeviceRenderer):
             ready.renderer.render_on_device(rows, out)
         else:
@@ -343,13 +342,17 @@ class Engine:
         found = self._adopted(array)
         return found.numpy() if isinstance(found, DeviceArray) else found
 
-    def _turner(self, face: FittedFace) -> TurningRenderer:
+    def _turner(self, face: FittedFace) -> TurningRenderer | DeviceTurningRenderer:
         with self._lock:
             turner = self._turning.get(face)
             if turner is None:
                 rig = self._rigs.build(face.fit, face.photo, face.landmarks_px, turns=True)
                 bound = bind(rig, face.photo, face.expression, self.model.expression_names)
-                turner = self._turning[face] = TurningRenderer(bound, rig, self.threads)
+                turner = self._turning[face] = (
+                    TurningRenderer(bound, rig, self.threads)
+                    if self._on is None
+                    else DeviceTurningRenderer(bound, rig, self._on, self.threads)
+                )
         return turner
 
     def _ready(self, face: FittedFace) -> _Ready:

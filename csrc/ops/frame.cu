@@ -1,6 +1,7 @@
 #include "ops/frame.h"
 
 #include "core/launch.h"
+#include "core/workspace.h"
 
 namespace fastface {
 inline namespace FF_ISA {
@@ -102,6 +103,72 @@ struct PartFrame {
   }
 };
 
+struct Place {
+  float x, y, z;  // px, px, mm
+};
+
+struct TurnFrame {
+  Turn op;
+  Place* led;  // (B, R)
+
+  FF_DEVICE void moved(int frame, const float* p, float (&to)[3]) const {
+    const float* t = op.turns.data + 13 * static_cast<std::int64_t>(frame);
+    for (int c = 0; c < 3; ++c) to[c] = t[3 * c] * p[0] + t[3 * c + 1] * p[1] + t[3 * c + 2] * p[2] + t[9 + c];
+  }
+  FF_DEVICE Place moved_place(int frame, const float* p) const {
+    float q[3];
+    moved(frame, p, q);
+    const float scale = op.camera.data[0] / q[2];
+    return {q[0] * scale + op.camera.data[1], q[1] * scale + op.camera.data[2], q[2]};
+  }
+  FF_DEVICE const float* position(int frame, int vertex) const {
+    return op.positions.data + (frame * op.positions.shape[1] + vertex) * 3;
+  }
+  FF_DEVICE bool turns(int frame) const { return op.turns.data[13 * static_cast<std::int64_t>(frame) + 12] != 0.0f; }
+};
+
+// Where the vertices go that are led, from positions that have not turned yet.
+struct LeadRow : TurnFrame {
+  FF_DEVICE void operator()(int frame, int row) const {
+    if (!turns(frame)) return;
+    const int count = static_cast<int>(op.border.shape[0]);
+    const Place body = moved_place(frame, op.body.data + 3 * row);
+    const float* rest = op.rows_rest.data + 2 * row;
+    const float* weight = op.weights.data + static_cast<std::int64_t>(row) * count;
+    float x = rest[0], y = rest[1];
+    for (int n = 0; n < count; ++n) {
+      if (weight[n] == 0.0f) continue;
+      const Place border = moved_place(frame, position(frame, op.border.data[n]));
+      x += weight[n] * (border.x - op.border_rest.data[2 * n]);
+      y += weight[n] * (border.y - op.border_rest.data[2 * n + 1]);
+    }
+    x += op.body_share.data[row] * (body.x - rest[0]);
+    y += op.body_share.data[row] * (body.y - rest[1]);
+    const float *own = position(frame, op.rows.data[row]), share = op.share.data[row];
+    const Place alone = moved_place(frame, own);
+    led[frame * op.rows.shape[0] + row] = {share * x + (1.0f - share) * alone.x, share * y + (1.0f - share) * alone.y,
+                                           share < 1.0f ? alone.z : own[2]};
+  }
+};
+
+struct TurnVertex : TurnFrame {
+  FF_DEVICE void operator()(int frame, int vertex) const {
+    if (!turns(frame)) return;
+    if (vertex == 0) op.moves.data[frame] = 1;
+    const std::int64_t at = (frame * op.positions.shape[1] + vertex) * 3;
+    float* position = op.positions.data + at;
+    const int row = op.row_of.data[vertex];
+    const Place place = row < 0 ? moved_place(frame, position) : led[frame * op.rows.shape[0] + row];
+    const float scale = place.z / op.camera.data[0];
+    float q[3] = {(place.x - op.camera.data[1]) * scale, (place.y - op.camera.data[2]) * scale, place.z};
+    if (row < 0) moved(frame, position, q);
+    for (int c = 0; c < 3; ++c) position[c] = q[c];
+    op.screen.data[at] = place.x;
+    op.screen.data[at + 1] = place.y;
+    op.screen.data[at + 2] = place.z;
+  }
+};
+
 struct SettlePixel {
   Settle op;
   FF_DEVICE void operator()(int frame, int pixel) const {
@@ -127,6 +194,11 @@ struct ComposePixel {
 
 std::int64_t workspace_bytes(const Drive&) { return 0; }
 std::int64_t workspace_bytes(const Part&) { return 0; }
+std::int64_t workspace_bytes(const Turn& op) {
+  Arena arena(nullptr);
+  arena.take<frame_device::Place>(op.positions.shape[0] * op.rows.shape[0]);
+  return arena.used();
+}
 std::int64_t workspace_bytes(const Settle&) { return 0; }
 std::int64_t workspace_bytes(const Compose&) { return 0; }
 
@@ -137,6 +209,15 @@ Status run(const Drive& op, Stream stream) {
 Status run(const Part& op, Stream stream) {
   if (op.first < 0 || op.first + 3 > op.controls.shape[1]) return Status::kPreparedOtherwise;
   return launch(stream, op.screen.shape[0], frame_device::PartFrame{op});
+}
+
+Status run(const Turn& op, Stream stream) {
+  using namespace frame_device;
+  Arena arena(op.workspace.data);
+  const TurnFrame frame{op, arena.take<Place>(op.positions.shape[0] * op.rows.shape[0])};
+  const Status status = for_each(stream, op.positions.shape[0], op.rows.shape[0], LeadRow{frame});
+  return status != Status::kOk ? status
+                               : for_each(stream, op.positions.shape[0], op.positions.shape[1], TurnVertex{frame});
 }
 
 Status run(const Settle& op, Stream stream) {

@@ -85,6 +85,49 @@ struct Part {
   }
 };
 
+// turn: the face as a solid body, and what lies near its rim and beyond led along on the screen, less the farther out;
+// fastface/turning.py defines it. A row of `turns` is the rotation and the translation (mm) of camera space, and 1, or 0
+// for a frame that is left as it is; frames that turn move.
+struct Turn {
+  static constexpr const char* kName = "turn";
+  static constexpr int kVersion = 1;
+
+  View<const float> turns;
+  View<const float> camera;         // f_px, c_x, c_y
+  View<const std::int32_t> row_of;  // of each vertex among those that are led, or -1
+  View<const std::int32_t> rows;    // those vertices
+  View<const float> rows_rest;      // where they lie in the photo, px
+  View<const float> share;          // how far they are led, the rest being their own motion
+  View<const std::int32_t> border;  // vertices of the border that leads
+  View<const float> border_rest;
+  View<const float> weights;        // of the border's motion in each row's
+  View<const float> body;           // points of the head that lead farther out, mm
+  View<const float> body_share;
+  View<float> positions;
+  View<float> screen;
+  View<std::uint8_t> moves;
+  WorkspaceView workspace;
+
+  template <class Visitor>
+  void describe(Visitor& visit) {
+    visit.input("turns", turns, "B 13");
+    visit.input("camera", camera, "1 3");
+    visit.input("row_of", row_of, "V");
+    visit.input("rows", rows, "R");
+    visit.input("rows_rest", rows_rest, "R 2");
+    visit.input("share", share, "R");
+    visit.input("border", border, "N");
+    visit.input("border_rest", border_rest, "N 2");
+    visit.input("weights", weights, "R N");
+    visit.input("body", body, "R 3");
+    visit.input("body_share", body_share, "R");
+    visit.output("positions", positions, "B V 3");
+    visit.output("screen", screen, "B V 3");
+    visit.output("moves", moves, "B");
+    visit.workspace(workspace);
+  }
+};
+
 // settle: where nothing was asked not even rounding may show. The masks of frames that do not move become 0.
 struct Settle {
   static constexpr const char* kName = "settle";

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <thread>
@@ -37,15 +38,26 @@ struct Place {
   const DeviceTable* device;
 };
 
-template <class Op>
-Status run_op(Place place, Op& op) {
-  const std::int64_t bytes = place.host != nullptr ? entry_of<Op>(*place.host).workspace_bytes(op)
-                                                   : entry_of<Op>(*place.device).workspace_bytes(op);
-  std::vector<unsigned char> memory(static_cast<std::size_t>(bytes + kWorkspaceAlignment), 0xff);  // NaN all over
+// Runs on memory of exactly the size asked for, which holds NaN all over.
+template <class Op, class Run>
+Status with_workspace(Op& op, std::int64_t bytes, Run run) {
+  std::vector<unsigned char> memory(static_cast<std::size_t>(bytes + kWorkspaceAlignment), 0xff);
   const auto at = reinterpret_cast<std::uintptr_t>(memory.data());
   op.workspace = {memory.data() + (kWorkspaceAlignment - at % kWorkspaceAlignment) % kWorkspaceAlignment, bytes};
-  if (place.host != nullptr) return entry_of<Op>(*place.host).run(op);
-  return entry_of<Op>(*place.device).run(op, nullptr);
+  return run(op);
+}
+
+template <class Op>
+Status run_on(const DeviceTable& table, Op& op) {
+  const DeviceEntry<Op>& entry = entry_of<Op>(table);
+  return with_workspace(op, entry.workspace_bytes(op), [&](const Op& ready) { return entry.run(ready, nullptr); });
+}
+
+template <class Op>
+Status run_op(Place place, Op& op) {
+  if (place.host == nullptr) return run_on(*place.device, op);
+  const Entry<Op>& entry = entry_of<Op>(*place.host);
+  return with_workspace(op, entry.workspace_bytes(op), entry.run);
 }
 
 // Once more, by other threads in another order: nothing may hang on it.
@@ -393,6 +405,43 @@ void test_frame_steps(const DeviceTable& table) {
       }
     part.first = static_cast<int>(controls) - 2;
     CHECK(table.part.run(part, nullptr) == Status::kPreparedOtherwise);
+
+    const std::int64_t led = integer(0, vertices), border = integer(0, 9);
+    std::vector<float> turns = hostile_floats(frames * 13, -1, 1, round % 2 == 0);
+    for (std::int64_t b = 0; b < frames; ++b) turns[static_cast<std::size_t>(13 * b + 12)] = b % 2 == 0 ? 1.0f : 0.0f;
+    std::vector<std::int32_t> row_of(static_cast<std::size_t>(vertices), -1), rows;
+    for (std::int64_t r = 0; r < led; ++r) {
+      row_of[static_cast<std::size_t>(r)] = static_cast<std::int32_t>(r);
+      rows.push_back(static_cast<std::int32_t>(r));
+    }
+    const std::vector<std::int32_t> borders = random_indices(border, 0, vertices - 1);
+    const std::vector<float> camera = {900, 10, 10}, rows_rest = uniform_floats(2 * led, 0, 20);
+    const std::vector<float> share = uniform_floats(led, 0, 1), border_rest = uniform_floats(2 * border, 0, 20);
+    const std::vector<float> lead = uniform_floats(led * border, 0, 1), body = uniform_floats(3 * led, 1, 9);
+    std::vector<float> positions = screen, turned = screen;
+    Turn turn;
+    turn.turns = view_of<const float>(turns.data(), frames, 13);
+    turn.camera = view_of(camera.data(), 1, 3);
+    turn.row_of = view_of<const std::int32_t>(row_of.data(), vertices);
+    turn.rows = view_of<const std::int32_t>(rows.data(), led);
+    turn.rows_rest = view_of(rows_rest.data(), led, 2);
+    turn.share = turn.body_share = view_of(share.data(), led);
+    turn.border = view_of(borders.data(), border);
+    turn.border_rest = view_of(border_rest.data(), border, 2);
+    turn.weights = view_of(lead.data(), led, border);
+    turn.body = view_of(body.data(), led, 3);
+    turn.positions = view_of(positions.data(), frames, vertices, 3);
+    turn.screen = view_of(turned.data(), frames, vertices, 3);
+    turn.moves = view_of(moves.data(), frames);
+    CHECK(run_on(table, turn) == Status::kOk);
+    for (std::int64_t b = 0; b < frames; ++b) {
+      const std::size_t at = static_cast<std::size_t>(b * vertices * 3);
+      if (b % 2 == 0) {
+        CHECK(moves[static_cast<std::size_t>(b)] == 1);
+      } else {
+        CHECK(std::memcmp(&positions[at], &screen[at], sizeof(float) * static_cast<std::size_t>(3 * vertices)) == 0);
+      }
+    }
 
     const std::int64_t tall = height + integer(0, 5), wide = width + integer(0, 5);
     std::vector<std::uint8_t> mask(static_cast<std::size_t>(frames * height * width), 1);
