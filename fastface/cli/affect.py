@@ -125,26 +125,42 @@ def components(
 
 @affects.command("plot")
 def plot(
-    source: Annotated[Path, typer.Argument(help="An affect model (.npz) or a gallery.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .png file.", show_default=False)],
+    source: Annotated[Path, typer.Argument(help="A model (.npz), a gallery, or a path (.csv).", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .png; .svg of a path.", show_default=False)],
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,
 ) -> None:
-    """Draw a model's classes in the plane of valence and arousal, or the histogram of a gallery's ratings."""
+    """Draw in the plane of valence and arousal: a model's classes, a gallery's ratings, or a path."""
     with running(as_json=as_json, debug=debug) as report:
         from fastface.class_model import AffectClasses
         from fastface.images import write_image
         from fastface.workshop.gallery import Gallery
         from fastface.workshop.plots import class_map, histogram
 
-        if source.is_dir():
+        if source.suffix.casefold() == ".csv":
+            draw_path(source, output)
+        elif source.is_dir():
             marks = Gallery.open(source).annotations()
-            picture = histogram(marks["valence"], marks["arousal"])
+            write_image(output, histogram(marks["valence"], marks["arousal"]))
         else:
-            picture = class_map(AffectClasses.load(source))
-        write_image(output, picture)
+            write_image(output, class_map(AffectClasses.load(source)))
         report.say(str(output))
         report.result({"image": str(output)})
+
+
+def draw_path(source: Path, output: Path) -> None:
+    """A path's way through the plane, as SVG."""
+    from fastface.affect import AffectPath
+    from fastface.atomic import write_whole
+    from fastface.errors import BadArgument
+    from fastface.stimuli import path_svg
+
+    if output.suffix.casefold() != ".svg":
+        raise BadArgument(f"{output}: a path is drawn as .svg")
+    path = AffectPath.from_csv(source)
+    if path.kind != "valence_arousal":
+        raise BadArgument(f"{source}: a path of valence and arousal can be drawn, this is of {path.kind}")
+    write_whole(output, path_svg(path.values).encode())
 
 
 def _stages(bar: Any) -> Callable[[str, int, int], None]:

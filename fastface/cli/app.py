@@ -17,6 +17,7 @@ from fastface.cli.latents import edit, interpolate, mix
 from fastface.cli.measure import bench, demo
 from fastface.cli.project import project
 from fastface.cli.sheet import fit, sheet
+from fastface.cli.stimuli import stimuli
 from fastface.cli.synth import synth
 from fastface.cli.transfer import transfer
 
@@ -48,6 +49,7 @@ def options(
 
 app.command()(synth)
 app.command()(sheet)
+app.command()(stimuli)
 app.command()(fit)
 app.add_typer(setup.models, name="model")
 app.add_typer(exporting, name="export")

@@ -32,6 +32,7 @@ from fastface.cli import outputs
 from fastface.cli.report import Report, one_line
 from fastface.cli.videos import write_video
 from fastface.errors import BadArgument, FastfaceError, WriteFailed
+from fastface.head_pose import HeadPose
 from fastface.labels import LabelTable, read_labels, table_suffix
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Job:
     device: str
     quality: int
     marked: bool
+    pose: HeadPose = field(default_factory=HeadPose)
 
 
 @dataclass(frozen=True)
@@ -269,13 +271,14 @@ def _do(job: Job, engine: Engine, task: Task, go_on: Callable[[], None] = lambda
                     marked=job.marked,
                     threads=1,
                     advance=go_on,
+                    pose=job.pose,
                 )
                 outputs.write_record(outputs.sidecar(output), record)
             else:
                 record = outputs.write_output(
                     output,
-                    np.asarray(engine.render(face, affect)),
-                    engine.labels(face, affect),
+                    np.asarray(engine.render(face, affect, pose=job.pose)),
+                    engine.labels(face, affect, pose=job.pose),
                     affect,
                     task.photo.name,
                     quality=job.quality,

@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from fastface.affect import Affect
     from fastface.engine import Engine, FittedFace
+    from fastface.head_pose import HeadPose
 
 
 class Device(StrEnum):
@@ -76,8 +77,22 @@ def parse_action_units(words: list[str]) -> dict[str, float]:
     return asked
 
 
+def parse_yaws(text: str) -> list[HeadPose]:
+    """ "-30,0,30" → poses that turn the head so far from the photo's. Raises ``BadAffect``."""
+    from fastface.affect_csv import checked_number
+    from fastface.head_pose import LIMITS, HeadPose
+
+    limit = LIMITS["yaw_deg"]
+    turns = [checked_number(word.strip(), "--yaw", -limit, limit) for word in text.split(",")]
+    return [HeadPose(yaw_deg=turn) for turn in dict.fromkeys(turns)]
+
+
 def asked_affects(
-    expressions: list[str], intensities: list[float], aus: list[str], va: tuple[float, float] | None
+    expressions: list[str],
+    intensities: list[float],
+    aus: list[str],
+    va: tuple[float, float] | None,
+    pain: float | None = None,
 ) -> list[Affect]:
     """The affects that the options of ``synth`` name: each kind of affect at each intensity. Raises
     ``BadAffect``."""
@@ -88,6 +103,8 @@ def asked_affects(
         bases.append(Affect.aus(parse_action_units(aus)))
     if va is not None:
         bases.append(Affect.va(*va))
+    if pain is not None:
+        bases.append(Affect.pain(pain))
     return [base.scaled(intensity) for base in bases for intensity in intensities or [1.0]]
 
 

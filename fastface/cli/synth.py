@@ -13,6 +13,7 @@ from fastface.cli.report import Report, running
 if TYPE_CHECKING:
     from fastface.affect import Affect, AffectPath
     from fastface.cli.batch import Job
+    from fastface.head_pose import HeadPose
 
 
 SHOW, FOLDER = "What to show", "Folders"
@@ -55,6 +56,17 @@ def synth(
         tuple[float, float] | None,
         typer.Option(metavar="V A", help="Valence and arousal, each -1 … 1.", rich_help_panel=SHOW),
     ] = None,
+    pain: Annotated[
+        float | None,
+        typer.Option(min=0, max=16, metavar="0…16", help="Pain of that PSPI score.", rich_help_panel=SHOW),
+    ] = None,
+    yaw: Annotated[
+        float, typer.Option(metavar="DEG", help="Turn the head to its left.", rich_help_panel=SHOW)
+    ] = 0.0,
+    pitch: Annotated[float, typer.Option(metavar="DEG", help="And up.", rich_help_panel=SHOW)] = 0.0,
+    roll: Annotated[
+        float, typer.Option(metavar="DEG", help="And to its left shoulder.", rich_help_panel=SHOW)
+    ] = 0.0,
     path: Annotated[
         Path | None,
         typer.Option(
@@ -109,18 +121,20 @@ def synth(
     with running(as_json=as_json, debug=debug) as report:
         from fastface.affect import AffectPath
         from fastface.errors import BadAffect
+        from fastface.head_pose import HeadPose
         from fastface.provenance import require_marking
 
         dataset = source.is_dir()
         require_marking(provenance, dataset=dataset)
-        affects = opt.asked_affects(expression or [], intensity or [], au or [], va)
-        kinds = sum((bool(expression), bool(au), va is not None, path is not None))
+        affects = opt.asked_affects(expression or [], intensity or [], au or [], va, pain)
+        pose = HeadPose(yaw, pitch, roll)
+        kinds = sum((bool(expression), bool(au), va is not None, pain is not None, path is not None))
         if kinds + bool(random) == 0:
-            raise BadAffect("nothing to show: give --expression, --au, --va or --path")
+            raise BadAffect("nothing to show: give --expression, --au, --va, --pain or --path")
         if path is not None and (kinds > 1 or random or intensity):
             raise BadAffect("--path goes alone: its file says what to show and how strongly")
         steps = None if path is None else AffectPath.from_csv(path, fps)
-        setup = Setup(model, device, threads, quality, provenance)
+        setup = Setup(model, device, threads, quality, provenance, pose)
         if dataset:
             names = [affect.slug for affect in affects]
             if len(set(names)) < len(names):
@@ -140,6 +154,7 @@ def synth(
                 device=device.value,
                 quality=quality,
                 marked=provenance,
+                pose=pose,
             )
             _folder(report, job, threads, resume=resume, overwrite=overwrite)
         elif steps is not None:
@@ -154,10 +169,16 @@ class Setup:
     """The options that make an engine and an output."""
 
     def __init__(
-        self, model: str, device: opt.Device, threads: int | None, quality: int, marked: bool
+        self,
+        model: str,
+        device: opt.Device,
+        threads: int | None,
+        quality: int,
+        marked: bool,
+        pose: HeadPose,
     ) -> None:
         self.model, self.device, self.threads = model, device, threads
-        self.quality, self.marked = quality, marked
+        self.quality, self.marked, self.pose = quality, marked, pose
 
 
 def _image(
@@ -176,8 +197,8 @@ def _image(
     face = opt.open_face(engine, source)
     record = outputs.write_output(
         output,
-        np.asarray(engine.render(face, affect)),
-        engine.labels(face, affect),
+        np.asarray(engine.render(face, affect, pose=setup.pose)),
+        engine.labels(face, affect, pose=setup.pose),
         affect,
         source.name,
         quality=setup.quality,
@@ -231,6 +252,7 @@ def _video(
             quality=setup.quality,
             marked=setup.marked,
             advance=lambda: progress.advance(bar),
+            pose=setup.pose,
         )
     rate = len(steps) / (time.perf_counter() - start)
     labels = outputs.sidecar(output, table_suffix())

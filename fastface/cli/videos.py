@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from fastface.video import VideoWriter
 if TYPE_CHECKING:
     from fastface.affect import AffectPath
     from fastface.engine import Engine, FittedFace
+    from fastface.head_pose import HeadPose
 
 
 def write_video(
@@ -28,12 +29,15 @@ def write_video(
     marked: bool,
     threads: int = 2,
     advance: Callable[[], object] = lambda: None,
+    pose: HeadPose | None = None,
+    phases: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Render a path into ``output`` and a row of labels a frame beside it; both appear at the end or neither.
+    ``phases``: of each frame, if known, goes into its row.
 
     Returns the record of the first frame without its frame number. Encoding runs beside rendering.
     """
-    first = engine.labels(face, steps[0])
+    first = engine.labels(face, steps[0], pose=pose)
     made = {
         "affect": f"path {path_name}",
         "frames": len(steps),
@@ -48,11 +52,18 @@ def write_video(
         LabelTable(sidecar(output, table_suffix())) as table,
         VideoWriter(output, steps.fps, xmp=xmp, quality=quality, threads=threads) as writer,
     ):
-        for index, (affect, frame) in enumerate(zip(steps, engine.stream(face, steps), strict=True)):
+        frames = engine.stream(face, steps, pose=pose)
+        for index, (affect, frame) in enumerate(zip(steps, frames, strict=True)):
             writer.write(frame.image)
+            phase = {"phase": phases[index]} if phases else {}
             table.append(
                 with_names(
-                    frame.labels, **names, affect=affect.slug, frame=index, time_s=round(index / steps.fps, 6)
+                    frame.labels,
+                    **names,
+                    **phase,
+                    affect=affect.slug,
+                    frame=index,
+                    time_s=round(index / steps.fps, 6),
                 )
             )
             advance()
