@@ -125,8 +125,8 @@ def components(
 
 @affects.command("plot")
 def plot(
-    source: Annotated[Path, typer.Argument(help="A model (.npz), a gallery, or a path (.csv).", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .png; .svg of a path.", show_default=False)],
+    source: Annotated[Path, typer.Argument(help="A model, gallery or path (.csv).", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help=".png; .svg of a path.", show_default=False)],
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,
 ) -> None:
