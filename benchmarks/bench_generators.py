@@ -2,11 +2,14 @@
 
     python -m benchmarks.bench_generators                        # full-size networks of random weights
     python -m benchmarks.bench_generators --net net.onnx         # a generator of your own
+    python -m benchmarks.bench_generators --busy                 # on a machine that others are using
 
 Columns: milliseconds an image, the share of the machine's measured rate of matrix products in that precision
 that the operations of the published network come to, the worst and the mean error against onnxruntime in fp32
 in grey levels. torch eager runs the plain definition beside them in the same run. Needs the extra [export],
 openvino where it is to be measured.
+
+``--busy`` counts processor time of one thread instead of the clock's: what else runs then matters little.
 """
 
 from __future__ import annotations
@@ -51,15 +54,45 @@ class Contender:
     run: Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]]
 
 
-def gemm_gflops(precision: str, seconds: float = 1.0) -> float:
-    """The best rate of a square matrix product, in GFLOP/s: of torch's library, on all cores."""
+@dataclass(frozen=True)
+class Clock:
+    """How time is taken: on so many threads, by the clock on the wall or by the processor's account."""
+
+    threads: int
+    busy: bool
+
+    def now(self) -> float:
+        return time.process_time() if self.busy else time.perf_counter()
+
+    def measure(self, ways: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, Timing]:
+        """All ways in turns."""
+        if not self.busy:
+            return measure(ways, seconds=seconds)
+        samples: dict[str, list[float]] = {name: [] for name in ways}
+        for way in ways.values():
+            way()
+        while min(sum(taken) for taken in samples.values()) < seconds * 1e3:
+            for name, way in ways.items():
+                start = self.now()
+                way()
+                samples[name].append((self.now() - start) * 1e3)
+        return {name: _spread(taken) for name, taken in samples.items()}
+
+
+def _spread(taken: list[float]) -> Timing:
+    low, median, high = (float(value) for value in np.percentile(taken, [10, 50, 90]))
+    return Timing(median, low, high, len(taken))
+
+
+def gemm_gflops(precision: str, clock: Clock, seconds: float = 1.0) -> float:
+    """The best rate of a square matrix product, in GFLOP/s, of torch's library."""
     dtype = PRECISIONS[precision]
     a, b = (torch.randn(ORDER, ORDER).to(dtype) for _ in range(2))
-    best, end = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
+    best, end = float("inf"), clock.now() + seconds
+    while clock.now() < end:
+        start = clock.now()
         torch.mm(a, b)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, clock.now() - start)
     return 2 * ORDER**3 / best / 1e9
 
 
@@ -73,7 +106,7 @@ def gflop(module: torch.nn.Module, inputs: Mapping[str, NDArray[Any]]) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def contenders(file: Path, output: str, module: torch.nn.Module | None) -> list[Contender]:
+def contenders(file: Path, output: str, module: torch.nn.Module | None, threads: int) -> list[Contender]:
     """Every provider that is there, in each precision that it has, and torch."""
     found = []
     for name, provider in provider_table().items():
@@ -81,7 +114,7 @@ def contenders(file: Path, output: str, module: torch.nn.Module | None) -> list[
         for precision in precisions:
             if provider.missing:
                 continue
-            session = Session(file, [name], precision)
+            session = Session(file, [name], precision, threads)
             if precision is None and session.precision == "fp32":
                 continue
             label = f"{name} {session.precision}"
@@ -123,14 +156,15 @@ def timed(
     batch: int,
     ceilings: Mapping[str, float],
     seconds: float,
+    clock: Clock,
 ) -> list[Row]:
     """All contenders on one network and batch, in turns."""
     output = next(iter(describe(file).outputs))
-    ways = contenders(file, output, module)
+    ways = contenders(file, output, module, clock.threads)
     inputs = random_inputs(file, batch)
     work = gflop(module, random_inputs(file, 1)) if module is not None else 0.0
     exact = next(way for way in ways if way.name == "cpu fp32").run(inputs)
-    times = measure({way.name: _call(way, inputs) for way in ways}, seconds=seconds)
+    times = clock.measure({way.name: _call(way, inputs) for way in ways}, seconds)
     rows = []
     for way in ways:
         timing = _an_image(times[way.name], batch)
@@ -169,33 +203,35 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="StyleGAN2 at 1024, too")
     parser.add_argument("--seconds", type=float, default=4.0, help="for each contender")
     parser.add_argument("--output", type=Path, default=RESULTS, help="a folder for the JSON file")
+    parser.add_argument("--busy", action="store_true", help="processor time of one thread")
     given = parser.parse_args()
-    torch.set_num_threads(available_cores())
+    clock = Clock(1 if given.busy else available_cores(), given.busy)
+    torch.set_num_threads(clock.threads)
     console = Console(width=110)
-    ceilings = {precision: gemm_gflops(precision) for precision in PRECISIONS}
+    ceilings = {precision: gemm_gflops(precision, clock) for precision in PRECISIONS}
     rates = ", ".join(f"{name} {rate:,.0f} GFLOP/s" for name, rate in ceilings.items())
-    console.print(f"matrix products on {available_cores()} cores: {rates}")
+    console.print(f"matrix products on {clock.threads} thread(s): {rates}")
     rows = [
         Row("gemm", name, Timing(2 * ORDER**3 / rate / 1e6, 0, 0, 0), f"{rate:.0f} GFLOP/s")
         for name, rate in ceilings.items()
     ]
-    rows += _own(given.net, ceilings, given.seconds) if given.net else _random(given, ceilings)
+    rows += _own(given, ceilings, clock) if given.net else _random(given, ceilings, clock)
     report([row for row in rows if row.question != "gemm"], "cpu fp32", console)
     console.print(f"written to {save(rows, 'generators', given.output)}")
 
 
-def _own(net: Path, ceilings: Mapping[str, float], seconds: float) -> list[Row]:
+def _own(given: Any, ceilings: Mapping[str, float], clock: Clock) -> list[Row]:
     from fastface.generators.parts import Parts
 
-    files = Parts(net).files
+    files = Parts(given.net).files
     file = files.get("synthesis") or files["generator"]
     rows = []
     for batch in (1, 4):
-        rows += timed(f"{file.name}, batch {batch}", file, None, batch, ceilings, seconds)
+        rows += timed(f"{file.name}, batch {batch}", file, None, batch, ceilings, given.seconds, clock)
     return rows
 
 
-def _random(given: Any, ceilings: Mapping[str, float]) -> list[Row]:
+def _random(given: Any, ceilings: Mapping[str, float], clock: Clock) -> list[Row]:
     rows = []
     for kind, resolution, drawn, batches in networks(given.large):
         if given.only not in (None, kind):
@@ -207,7 +243,7 @@ def _random(given: Any, ceilings: Mapping[str, float]) -> list[Row]:
             (file,) = (path for path in files if path.name == f"net.{drawn}.onnx")
             for batch in batches:
                 title = f"{kind} {resolution}, batch {batch}"
-                rows += timed(title, file, part.module.eval(), batch, ceilings, given.seconds)
+                rows += timed(title, file, part.module.eval(), batch, ceilings, given.seconds, clock)
     return rows
 
 

@@ -33,7 +33,10 @@ def checkpoint(
     networks: dict[str, nn.Module]
     settings: dict[str, Any]
     if kind == "stylegan2":
-        width = {"channel_base": 256, "channel_max": 16, "w_dim": 32, "z_dim": 32} if small else {}
+        # The authors' settings: paper256 has half the channels of config-f's 1024.
+        width = {"channel_base": 16384 if resolution <= 256 else 32768}
+        if small:
+            width = {"channel_base": 256, "channel_max": 16, "w_dim": 32, "z_dim": 32}
         config = stylegan2.Config.standard(resolution, **width)
         networks, settings = {"": stylegan2.Generator(config)}, config.as_dict()
     elif kind == "starganv2":
