@@ -101,7 +101,8 @@ class Config:
             "num_layers": (2, 64), "num_critical": (0, self.num_layers - 1), "conv_kernel": (1, 7),
             "filter_size": (1, 32), "lrelu_upsampling": (1, 4), "margin_size": (0, 64),
             "mapping_layers": (1, 64), "channel_max": (1, 8192), "channel_base": (1, 1 << 24),
-            "w_dim": (1, 8192), "z_dim": (1, 8192),
+            "w_dim": (1, 8192), "z_dim": (1, 8192), "first_cutoff": (0.01, size / 2),
+            "first_stopband": (0.01, 2 * size), "last_stopband_rel": (1.0, 8.0), "mapping_lr": (1e-9, 1e3),
         }  # fmt: skip
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:

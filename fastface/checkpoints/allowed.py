@@ -196,6 +196,12 @@ def _encoded(arguments: tuple[Any, ...], budget: Budget) -> bytes:
     return text.encode("latin-1")
 
 
+def _no_bytes(arguments: tuple[Any, ...], _: Budget) -> bytes:
+    if arguments:
+        raise TypeError("only empty bytes are made this way")  # protocol 2's spelling of b""
+    return b""
+
+
 def _scalar_set(arguments: tuple[Any, ...], budget: Budget) -> set[Any]:
     (values,) = arguments or ([],)
     if not isinstance(values, (list, tuple)) or not all(
@@ -271,6 +277,7 @@ def _entries() -> Iterator[Global]:
     yield Global("torch.device", _device)
     for module in ("builtins", "__builtin__"):
         yield Global(f"{module}.set", _scalar_set)
+        yield Global(f"{module}.bytes", _no_bytes)
     yield Global("_codecs.encode", _encoded)
     yield Global("collections.OrderedDict", _names)
     yield Global("collections.defaultdict", _default_dict)

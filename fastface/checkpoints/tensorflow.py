@@ -74,7 +74,7 @@ def _settings(network: Record, variables: Mapping[str, Any], source: str) -> dic
     known: set[str] = {
         "truncation_psi", "truncation_cutoff", "style_mixing_prob", "structure", "conditioning",
         "fused_modconv", "num_fp16_res", "w_avg_beta", "fmap_base", "fmap_max", "label_fmaps",
-        "mapping_fmaps",
+        "mapping_fmaps", "architecture",
     }  # fmt: skip
 
     def setting(name: str, default: Any) -> Any:
