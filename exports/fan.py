@@ -8,8 +8,7 @@ checkpoints and of the authors' ``wing.ckpt``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,37 +23,33 @@ _LEAST: Final = 0.1  # weaker responses count as none
 _EPSILON: Final = 1e-6
 
 
-@dataclass(frozen=True)
-class Feature:
-    """A run of landmarks, in WFLW's order, and what becomes of their normalised heat maps.
-
-    ``copies``: (power that the maps are raised to, how far down they move in pixels of 256); none: blanked.
-    ``kept_inside``: part of the second mask too, which leaves out mouth, brows and the face's outline.
+class Feature(NamedTuple):
+    """A run of landmarks, in WFLW's order: their normalised heat maps are raised to ``power``, summed and moved
+    ``down_px`` of 256. ``inside``: part of the second mask too.
     """
 
-    count: int
-    copies: tuple[tuple[int, int], ...] = ()
-    kept_inside: bool = False
+    start: int
+    end: int
+    power: int
+    down_px: int
+    inside: bool
 
 
+#: In no row, and so blank: the outline's sides (0-7, 25-32), the brows' ends (33, 46), the mouth's corners
+#: (76, 82).
 FEATURES: Final = (
-    Feature(8),  # the outline's right …
-    Feature(17, ((3, 0),)),  # chin
-    Feature(8),  # … and left side
-    Feature(1),  # a brow's end
-    Feature(12, ((2, 7),)),  # brows
-    Feature(1),  # the other brow's end
-    Feature(4, ((2, 7),)),  # brows
-    Feature(1, ((1, 0),), kept_inside=True),  # root of the nose
-    Feature(3, ((1, -4),), kept_inside=True),  # bridge and tip
-    Feature(5, ((4, -8),), kept_inside=True),  # nostrils
-    Feature(16, ((3, 8), (1, 24)), kept_inside=True),  # eyes: sharp just below, broad further down
-    Feature(1),  # corner of the mouth
-    Feature(5, ((4, 8),)),  # upper lip
-    Feature(1),  # the other corner
-    Feature(5, ((4, -8),)),  # lower lip
-    Feature(8, ((3, 2),)),  # inner lips
-    Feature(2, ((1, 0),), kept_inside=True),  # pupils
+    Feature(8, 25, 3, 0, inside=False),  # chin
+    Feature(34, 46, 2, 7, inside=False),  # brows …
+    Feature(47, 51, 2, 7, inside=False),  # … the rest of them
+    Feature(51, 52, 1, 0, inside=True),  # root of the nose
+    Feature(52, 55, 1, -4, inside=True),  # bridge and tip
+    Feature(55, 60, 4, -8, inside=True),  # nostrils
+    Feature(60, 76, 3, 8, inside=True),  # eyes: sharp just below …
+    Feature(60, 76, 1, 24, inside=True),  # … and broad further down
+    Feature(77, 82, 4, 8, inside=False),  # upper lip
+    Feature(83, 88, 4, -8, inside=False),  # lower lip
+    Feature(88, 96, 3, 2, inside=False),  # inner lips
+    Feature(96, 98, 1, 0, inside=True),  # pupils
 )
 
 
@@ -180,14 +175,17 @@ def masks(heatmaps: Tensor) -> Tensor:
     low, high = x.amin(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
     x = (x - low) / (high - low + _EPSILON)
     everything, inside = [], []
-    for feature, maps in zip(
-        FEATURES, torch.split(x, [feature.count for feature in FEATURES], dim=1), strict=True
-    ):
-        for power, down_px in feature.copies:
-            summed = _power(maps, power).sum(dim=1, keepdim=True)
-            moved = torch.roll(summed, down_px, dims=2) if down_px else summed
+    for power in sorted({feature.power for feature in FEATURES}):
+        members = [feature for feature in FEATURES if feature.power == power]
+        chosen = x.new_zeros(len(members), LANDMARKS, 1, 1)
+        for row, feature in enumerate(members):
+            chosen[row, feature.start : feature.end] = 1
+        # Sums over runs of channels as a convolution: slices of channels are slow where these lie innermost.
+        sums = functional.conv2d(_power(x, power), chosen)
+        for row, feature in enumerate(members):
+            moved = torch.roll(sums[:, row : row + 1], feature.down_px, dims=2)
             everything.append(moved)
-            if feature.kept_inside:
+            if feature.inside:
                 inside.append(moved)
     both = [torch.stack(group).sum(dim=0) for group in (everything, inside)]
     return torch.cat(both, dim=1).clamp(0, 1)
