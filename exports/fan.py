@@ -24,8 +24,8 @@ _EPSILON: Final = 1e-6
 
 
 class Feature(NamedTuple):
-    """A run of landmarks, in WFLW's order: their normalised heat maps are raised to ``power``, summed and moved
-    ``down_px`` of 256. ``inside``: part of the second mask too.
+    """A run of landmarks, in WFLW's order: their normalised heat maps are raised to ``power``, summed and
+    moved ``down_px`` of 256. ``inside``: part of the second mask too.
     """
 
     start: int
