@@ -62,6 +62,7 @@ _DAMAGE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError, RuntimeError,
     ValueError, KeyError, OverflowError,
 )  # fmt: skip
+_KINDS = {"float": "f", "integer": "iu"}
 _HEADER = re.compile(
     rb"\{'descr': '([<>|=]?[a-zA-Z]\d{0,6})', 'fortran_order': (True|False), "
     rb"'shape': \((|\d{1,12},|\d{1,12}(?:, \d{1,12}){1,4})\), \} *\n"
@@ -71,7 +72,9 @@ DEFAULT_MODEL = Path(__file__).parent / "assets" / "default_head.npz"
 
 
 class ArraySpec(NamedTuple):
-    """What one array of the file must be: element type, number of axes, and what it holds."""
+    """What one array of the file must be: element type ("float" and "integer": of any width), number of axes,
+    and what it holds.
+    """
 
     dtype: str
     axes: int
@@ -247,8 +250,10 @@ def _checked_members(
 
 def _read_array(stream: IO[bytes], declared_bytes: int, spec: ArraySpec, label: str) -> NDArray[Any]:
     shape, fortran, dtype = _read_header(stream, label)
-    text = spec.dtype == "U"
-    right_type = dtype.kind == "U" and dtype.itemsize <= 4 * MAX_TEXT if text else dtype.str == spec.dtype
+    if spec.dtype == "U":
+        right_type = dtype.kind == "U" and dtype.itemsize <= 4 * MAX_TEXT
+    else:
+        right_type = dtype.str == spec.dtype or dtype.kind in _KINDS.get(spec.dtype, "")
     if not right_type or len(shape) != spec.axes or fortran:
         raise BadModelFile(
             f"{label}: wanted a C-ordered array of type {spec.dtype} with {spec.axes} axes ({spec.meaning}), "

@@ -35,7 +35,7 @@ def nearest_on_triangles(
         block = queries[first : first + 64]
         table = ((block[:, None] - centres[None]) ** 2).sum(axis=2)
         rows[first : first + 64] = np.argpartition(table, count - 1, axis=1)[:, :count]
-    weights, squared = _on_triangle(queries[:, None], corners[rows])
+    weights, squared = on_triangles(queries[:, None], corners[rows])
     best = squared.argmin(axis=1)
     pick = np.arange(len(queries))
     return Nearest(rows[pick, best], weights[pick, best], squared[pick, best])
@@ -50,7 +50,7 @@ def nearest_on_edges(queries: Float64, starts: Float64, ends: Float64) -> Neares
     return Nearest(best, np.stack([1 - along, along], axis=1), squared[pick, best])
 
 
-def _on_triangle(points: Float64, corners: Float64) -> tuple[Float64, Float64]:
+def on_triangles(points: Float64, corners: Float64) -> tuple[Float64, Float64]:
     """Weights (..., 3) and squared distances of the nearest points on triangles ``corners (..., 3, 3)``.
 
     The foot of the perpendicular if it lies inside, else the nearest point of the three edges.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fastface.cli import options as opt
+from fastface.cli.importing import add_importers, add_landmarks
 from fastface.cli.report import Report, running
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def info(
         _describe(report, load(path), path)
 
 
-def _describe(report: Report, model: HeadModel, path: Path) -> None:
+def _describe(report: Report, model: HeadModel, path: Path, more: dict[str, Any] | None = None) -> None:
     record = {
         "file": str(path),
         "name": model.name,
@@ -170,8 +171,13 @@ def _describe(report: Report, model: HeadModel, path: Path) -> None:
         "identity": len(model.identity),
         "expression": len(model.expression),
         "sha256": model.digest,
+        **(more or {}),
     }
     width = max(len(key) for key in record)
     for key, value in record.items():
         report.say(f"{key:{width}}  {value}")
     report.result(record)
+
+
+add_importers(importing, _describe)
+add_landmarks(models, _describe)

@@ -1,0 +1,34 @@
+"""Parts of a mesh that hang together, across seams where a vertex is stored twice."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastface.importers.published import workshop
+
+_SAME: Final = 1e-6  # of the mesh's size: nearer vertices are one
+
+
+def main_part(
+    vertices: NDArray[np.float64], triangles: NDArray[np.int32], seen: NDArray[np.int64] | None = None
+) -> NDArray[np.int32]:
+    """Triangles (F', 3) of the part that most of the triangles ``seen`` belong to (negative ones are none);
+    without ``seen`` all triangles that have an area. Vertices at the same place become one.
+    """
+    size = float(np.ptp(vertices, axis=0).max())
+    place = np.round((vertices - vertices.min(axis=0)) / (_SAME * size)).astype(np.int64)
+    _, first, same = np.unique(place, axis=0, return_index=True, return_inverse=True)
+    welded = first[same.reshape(-1)][triangles].astype(np.int32)
+    whole = (welded[:, 0] != welded[:, 1]) & (welded[:, 1] != welded[:, 2]) & (welded[:, 2] != welded[:, 0])
+    if seen is None:
+        return np.ascontiguousarray(welded[whole])
+    sparse = workshop("scipy.sparse")
+    rows, columns = np.concatenate([welded[:, [0, 1]], welded[:, [1, 2]]]).T
+    links = sparse.coo_matrix((np.ones(len(rows), bool), (rows, columns)), shape=(len(vertices),) * 2)
+    _, part = workshop("scipy.sparse.csgraph").connected_components(links, directed=False)
+    part_of = part[welded[:, 0]]
+    votes = np.bincount(part_of[seen[seen >= 0]], minlength=1)
+    return np.ascontiguousarray(welded[whole & (part_of == votes.argmax())])

@@ -1,0 +1,197 @@
+"""A bounded reader for Stanford PLY (text and binary): positions and polygons; the rest is passed over."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastface.errors import BadModelFile
+from fastface.importers.obj import MAX_CORNERS, ObjMesh
+from fastface.importers.published import need, read_bytes
+from fastface.morphable import MAX_TRIANGLES, MAX_VERTICES
+
+MAX_PLY_BYTES: Final = 128 << 20
+_MAX_HEADER: Final = 20_000
+_TYPES: Final = {
+    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
+    "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
+    "double": "f8", "float64": "f8",
+}  # fmt: skip
+_ORDERS: Final = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+
+
+class _Property(NamedTuple):
+    name: str
+    kind: str
+    counted_by: str  # type of a list's length; "" for a single number
+
+
+class _Element(NamedTuple):
+    name: str
+    size: int
+    properties: list[_Property]
+
+
+def read_ply(path: str | os.PathLike[str]) -> ObjMesh:
+    """Read a PLY file; polygons are cut into fans. Raises ``BadModelFile``."""
+    label = os.fspath(path)
+    data = read_bytes(path, MAX_PLY_BYTES)
+    try:
+        order, elements, start = _header(data, label)
+        body = _Text(data[start:]) if order == "" else _Binary(data, start, order)
+        vertices: NDArray[np.float64] | None = None
+        triangles = np.zeros((0, 3), np.int32)
+        for element in elements:
+            if element.name == "vertex":
+                vertices = _vertices(body, element, label)
+            elif element.name == "face" and vertices is not None:
+                triangles = _triangles(body, element, len(vertices), label)
+            else:
+                body.skip(element)
+            if vertices is not None and len(triangles):
+                break
+    except (ValueError, KeyError, IndexError, TypeError, OverflowError, UnicodeDecodeError) as error:
+        raise BadModelFile(f"{label}: wanted an undamaged PLY file ({error!s:.120})") from error
+    if vertices is None:
+        raise BadModelFile(f"{label}: wanted vertices before the faces, there are none")
+    return ObjMesh(vertices, triangles)
+
+
+def _header(data: bytes, label: str) -> tuple[str, list[_Element], int]:
+    end = data.find(b"end_header", 0, _MAX_HEADER)
+    need(data[:3] == b"ply" and end >= 0, label, "wanted a PLY file with a header")
+    start = data.find(b"\n", end) + 1
+    need(start > 0, label, "wanted a line break behind the header")
+    order, elements = None, []
+    for line in data[:end].decode("ascii").splitlines()[1:]:
+        words = line.split()
+        if not words or words[0] in ("comment", "obj_info"):
+            continue
+        if words[0] == "format":
+            order = _ORDERS[words[1]]
+        elif words[0] == "element":
+            count = int(words[2])
+            need(0 <= count <= 4 * MAX_TRIANGLES, label, f"wanted fewer elements than {count}")
+            elements.append(_Element(words[1], count, []))
+        elif words[0] == "property" and words[1] == "list":
+            elements[-1].properties.append(_Property(words[4], _TYPES[words[3]], _TYPES[words[2]]))
+        elif words[0] == "property":
+            elements[-1].properties.append(_Property(words[2], _TYPES[words[1]], ""))
+        else:
+            raise ValueError(f"unknown line {line[:40]!r}")
+    if order is None:
+        raise ValueError("no format")
+    return order, elements, start
+
+
+class _Text:
+    """The numbers of a text file, line by line."""
+
+    def __init__(self, data: bytes) -> None:
+        self._lines = data.decode("ascii").splitlines()
+        self._at = 0
+
+    def _rows(self, element: _Element) -> list[str]:
+        rows = self._lines[self._at : self._at + element.size]
+        if len(rows) < element.size:
+            raise ValueError(f"{element.size} lines of {element.name} wanted, {len(rows)} are left")
+        self._at += element.size
+        return rows
+
+    def table(self, element: _Element) -> NDArray[np.float64]:
+        """(count, properties) of an element without lists."""
+        return np.loadtxt(self._rows(element), np.float64, comments=None, ndmin=2)
+
+    def lists(self, element: _Element) -> list[NDArray[np.int64]]:
+        """The first list of each row; it must be the first property."""
+        found = []
+        for row in self._rows(element):
+            numbers = np.array(row.split()[: MAX_CORNERS + 1], np.int64)
+            found.append(numbers[1 : 1 + int(numbers[0])])
+        return found
+
+    def skip(self, element: _Element) -> None:
+        """Pass over an element."""
+        self._rows(element)
+
+
+class _Binary:
+    """The numbers of a binary file."""
+
+    def __init__(self, data: bytes, at: int, order: str) -> None:
+        self._data, self._at, self._order = data, at, order
+
+    def _take(self, dtype: Any, count: int) -> NDArray[Any]:
+        size = np.dtype(dtype).itemsize * count
+        if size > len(self._data) - self._at:
+            raise ValueError(f"truncated: {size} bytes wanted, {len(self._data) - self._at} are left")
+        self._at += size
+        return np.frombuffer(self._data, dtype, count, self._at - size)
+
+    def table(self, element: _Element) -> NDArray[np.float64]:
+        """(count, properties) of an element without lists."""
+        fields = [(str(i), self._order + p.kind) for i, p in enumerate(element.properties)]
+        rows = self._take(np.dtype(fields), element.size)
+        return np.stack([rows[name].astype(np.float64) for name, _ in fields], axis=1)
+
+    def lists(self, element: _Element) -> list[NDArray[np.int64]]:
+        """The first list of each row."""
+        if len(element.properties) == 1:  # nearly always all triangles: read at once
+            item = element.properties[0]
+            row = np.dtype([("n", self._order + item.counted_by), ("corners", self._order + item.kind, (3,))])
+            if row.itemsize * element.size <= len(self._data) - self._at:
+                table = np.frombuffer(self._data, row, element.size, self._at)
+                if (table["n"] == 3).all():
+                    self._at += row.itemsize * element.size
+                    return list(table["corners"].astype(np.int64))
+        found = []
+        for _ in range(element.size):
+            lists = [self._row(item) for item in element.properties]
+            found.append(
+                next(
+                    values for values, item in zip(lists, element.properties, strict=True) if item.counted_by
+                )
+            )
+        return found
+
+    def _row(self, item: _Property) -> NDArray[np.int64]:
+        count = int(self._take(self._order + item.counted_by, 1)[0]) if item.counted_by else 1
+        if not 0 <= count <= MAX_CORNERS:
+            raise ValueError(f"a list of {count} numbers")
+        return self._take(self._order + item.kind, count).astype(np.int64)
+
+    def skip(self, element: _Element) -> None:
+        """Pass over an element."""
+        for _ in range(element.size):
+            for item in element.properties:
+                self._row(item)
+
+
+def _vertices(body: _Text | _Binary, element: _Element, label: str) -> NDArray[np.float64]:
+    need(3 <= element.size <= MAX_VERTICES, label, f"wanted 3 to {MAX_VERTICES} vertices, got {element.size}")
+    names = [item.name for item in element.properties]
+    need(not any(item.counted_by for item in element.properties), label, "wanted vertices without lists")
+    columns = [names.index(axis) for axis in ("x", "y", "z")]
+    vertices = body.table(element)[:, columns]
+    need(vertices.shape == (element.size, 3), label, "wanted three numbers a vertex")
+    need(bool(np.isfinite(vertices).all()), label, "wanted finite vertices")
+    return np.ascontiguousarray(vertices)
+
+
+def _triangles(body: _Text | _Binary, element: _Element, vertices: int, label: str) -> NDArray[np.int32]:
+    need(element.size <= MAX_TRIANGLES, label, f"wanted at most {MAX_TRIANGLES} polygons, got {element.size}")
+    need(any(item.counted_by for item in element.properties), label, "wanted polygons as lists of corners")
+    polygons = body.lists(element)
+    fans = [
+        (polygon[0], polygon[corner], polygon[corner + 1])
+        for polygon in polygons
+        for corner in range(1, len(polygon) - 1)
+    ]
+    need(0 < len(fans) <= MAX_TRIANGLES, label, f"wanted 1 to {MAX_TRIANGLES} triangles, got {len(fans)}")
+    triangles = np.array(fans, np.int64)
+    low, high = int(triangles.min()), int(triangles.max())
+    need(low >= 0 and high < vertices, label, f"wanted corners from 0 to {vertices - 1}, got {low} … {high}")
+    return triangles.astype(np.int32)
