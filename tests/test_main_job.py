@@ -97,7 +97,7 @@ def test_a_video_holds_every_frame_and_its_labels(tmp_path: Path, portrait: Path
     assert len(rows) == 49
     points = np.array([row["landmarks68_px"] for row in rows])
     eyes_px = np.linalg.norm(points[0, 36] - points[0, 45])
-    assert np.abs(np.diff(points, n=2, axis=0)).max() < 0.01 * eyes_px  # no jerk, a frame a frame
+    assert np.abs(np.diff(points, n=2, axis=0)).max() < 0.02 * eyes_px  # no jerk, a frame a frame
     assert np.abs(points[-1] - points[0]).max() > 0.05 * eyes_px
     found = read_provenance(tmp_path / "o.mp4")
     assert found is not None
