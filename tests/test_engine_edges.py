@@ -277,13 +277,3 @@ def test_faces_are_forgotten_with_their_last_user(engine: Engine, portrait: Call
     del face
     gc.collect()
     assert len(engine._faces) == before
-
-
-
-def test_an_engine_is_made_quickly() -> None:
-    took = []
-    for _ in range(3):
-        start = time.perf_counter()
-        Engine()
-        took.append(time.perf_counter() - start)
-    assert min(took) < 0.3

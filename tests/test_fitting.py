@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +87,7 @@ def test_jacobian_is_that_of_the_residuals(fitter: FaceFitter) -> None:
         pixels: Array = camera.project(camera.to_camera(fitter._shaped(at.shape)))
         return pixels.T.ravel()
 
-    jacobian = fitter._jacobian(fitter._linearise(problem, state))
+    jacobian = fitter._linearise(problem, state).seen.jacobian(fitter._axes)
     for unknown, column in enumerate(jacobian):
         step = np.zeros(len(jacobian))
         step[unknown] = 1e-2 if unknown >= 7 else 1e-4
@@ -211,17 +210,6 @@ def test_one_woman_has_one_face(fitter: FaceFitter, portraits: dict[str, Seen]) 
     same = [np.linalg.norm(shape("30cm") - shape(other)) for other in ("45cm", "60cm")]
     others = [np.linalg.norm(shape("30cm") - shape(other)) for other in ("001", "019", "042", "086")]
     assert max(same) < 0.7 * min(others)
-
-
-def test_the_fit_is_quick(fitter: FaceFitter, portraits: dict[str, Seen]) -> None:
-    """15 ms are allowed, 4 it takes; the fastest of several, since the machine may be busy."""
-    points, (height, width) = portraits["001"]
-    took = []
-    for _ in range(20):
-        start = time.perf_counter()
-        fitter.fit(points, height, width)
-        took.append(time.perf_counter() - start)
-    assert min(took) < 0.015
 
 
 # ------------------------------------------------------------------------------------------------- refusals

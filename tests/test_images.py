@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import os
 import struct
+import tracemalloc
 import threading
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -292,13 +292,15 @@ def test_wrong_limit(max_pixels: Any) -> None:
 
 
 def test_the_declared_size_is_checked_before_decoding() -> None:
-    started = time.perf_counter()
     source: object
+    tracemalloc.start()
     for width, height in ((30_000, 30_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1), (12_000, 12_000)):
         for source in (png_of(width, height), png_of(width, height, rows=bytes(1 << 22))):
             with pytest.raises(BadImage, match=f"{width}|exceeds|cannot be decoded"):
                 read_image(source)
-    assert time.perf_counter() - started < 2
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100 << 20  # the smallest of them would be 412 MiB
     rgb = pattern()
     for source in (rgb, Image.fromarray(rgb), encoded(Image.fromarray(rgb), "PNG")):
         assert read_image(source, max_pixels=rgb.shape[0] * rgb.shape[1]).shape == rgb.shape
@@ -394,8 +396,7 @@ def corpus(kind: str) -> list[bytes]:
 def test_damaged_files(kind: str) -> None:
     read = refused = 0
     for data in corpus(kind):
-        started = time.perf_counter()
-        try:
+            try:
             got = read_image(data, max_pixels=1_000_000)
         except BadImage:
             refused += 1
@@ -404,7 +405,6 @@ def test_damaged_files(kind: str) -> None:
             assert got.dtype == np.uint8
             assert got.ndim == 3
             assert got.shape[2] == 3
-        assert time.perf_counter() - started < 2
     assert read >= 5, "some damage, to a comment or a pixel, does not make a file unreadable"
     assert refused >= 40
 
