@@ -188,7 +188,7 @@ def test_features_of_any_module_pull_the_image(network: Any) -> None:
 
     target = shown(network, latents_of(network, 16))
     run = Projection(
-        network, target, SHA, quick(pixel_weight=0.0, steps=60), features=features, features_name="mine"
+        network, target, SHA, quick(pixel_weight=0.0, steps=100), features=features, features_name="mine"
     )
     start = run.psnr_db()
     run.run()

@@ -74,10 +74,13 @@ def learn(
     What a fit is worth is measured on a fifth of the faces, which it did not see.
     """
     with running(as_json=as_json, debug=debug) as report:
+        import numpy as np
+
         from fastface.atomic import destination
         from fastface.generators import directions as fits
         from fastface.generators.sampling import score_samples
         from fastface.generators.scorers import OnnxScorer
+        from fastface.runtime.providers import available_cores
 
         if output.suffix.casefold() != ".npz":
             raise BadArgument(f"{output}: directions end in .npz")
@@ -93,7 +96,7 @@ def learn(
         if last > 1 << 32:
             raise BadArgument(f"--seed {seed}: seeds end at 2^32 - 1")
         scorers: list[Scorer] = [OnnxScorer(path, threads) for path in scorer or []]
-        scorers += face_scorers(attribute, scorers)
+        scorers += face_scorers(attribute, scorers, threads or available_cores())
         net = out.open_stylegan(generator, provider, precision, threads, batch)
         with report.progress("faces") as progress:
             bar = progress.add_task(output.name, total=samples)
@@ -109,7 +112,9 @@ def learn(
         wanted = attributes_of(found, attribute, others, logistic or [])
         learned = fits.learn(found.w, wanted, str(net.metadata.get("checkpoint_sha256", "")))
         learned.save(output)
-        tell(report, learned, output)
+        scored = int(np.isfinite(found.scores).all(axis=1).sum())
+        report.say(f"{scored} of {samples} samples have all their scores")
+        tell(report, learned, output, scored=scored, sampled=samples)
 
 
 @directions.command()
@@ -137,7 +142,7 @@ def parse_against(words: Sequence[str], names: Sequence[str], *, orthogonal: boo
     return found
 
 
-def face_scorers(names: Sequence[str], scorers: Sequence[Scorer]) -> list[Scorer]:
+def face_scorers(names: Sequence[str], scorers: Sequence[Scorer], threads: int) -> list[Scorer]:
     """The landmark networks, when an attribute is none of the other scorers'."""
     there = {name for scorer in scorers for name in scorer.names}
     if set(names) <= there:
@@ -146,7 +151,7 @@ def face_scorers(names: Sequence[str], scorers: Sequence[Scorer]) -> list[Scorer
 
     for name in set(names) - there:
         check_attribute(name, sorted(there))
-    return [FaceScorer()]
+    return [FaceScorer(threads)]
 
 
 def attributes_of(
@@ -167,7 +172,7 @@ def attributes_of(
     ]
 
 
-def tell(report: Report, learned: Directions, file: Path) -> None:
+def tell(report: Report, learned: Directions, file: Path, **more: int) -> None:
     """A table for people, an object for machines."""
     effects = learned.effects()
     names = list(learned.by_name)
@@ -188,4 +193,6 @@ def tell(report: Report, learned: Directions, file: Path) -> None:
         listed.append(
             {"name": name, **about, "effects": dict(zip(names, effects[row].tolist(), strict=True))}
         )
-    report.result({"file": str(file), "checkpoint_sha256": learned.generator_sha256, "directions": listed})
+    report.result(
+        {"file": str(file), "checkpoint_sha256": learned.generator_sha256, **more, "directions": listed}
+    )

@@ -104,7 +104,7 @@ def generate(
         if not isinstance(generator, StyleGAN):
             raise BadArgument(f"{net}: {generator.kind} translates photos; see `fastface translate`")
         report.say(f"{generator.kind} {generator.resolution}x{generator.resolution}, {generator.provider}")
-        settings = {"truncation": truncation, "noise": noise, "label": _numbers(label, "--label")}
+        settings = {"truncation": truncation, "noise": noise, "label": parse_numbers(label, "--label")}
         with out.writing(report, len(numbers), sheet) as writing:
             for chunk, images in _generated(generator, numbers, batch, settings):
                 for number, image in zip(chunk, images, strict=True):
@@ -165,7 +165,7 @@ def translate(
         out.check([output.stem], photo)
         generator = open_generator(net, provider, precision, threads, 1)
         square = generated.face_square(read_image(photo), generator.resolution, face=face)
-        asked = Asked(_numbers(label, "--label"), va, au or [], reference, seed, domain, face)
+        asked = Asked(parse_numbers(label, "--label"), va, au or [], reference, seed, domain, face)
         image, made = asked.apply(generator, square)
         report.say(f"{generator.kind} {generator.resolution}x{generator.resolution}, {generator.provider}")
         with out.writing(report, 1, None) as writing:
@@ -286,7 +286,8 @@ def parse_seeds(text: str) -> list[int]:
     return list(found)
 
 
-def _numbers(text: str | None, what: str) -> list[float] | None:
+def parse_numbers(text: str | None, what: str) -> list[float] | None:
+    """ "0,1,0" → [0, 1, 0]. Raises ``BadArgument`` naming the option ``what``."""
     from fastface.errors import BadArgument
 
     try:

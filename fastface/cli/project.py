@@ -91,7 +91,7 @@ def project(
     """
     with running(as_json=as_json, debug=debug) as report:
         from fastface.atomic import destination
-        from fastface.cli.generate import _numbers
+        from fastface.cli.generate import parse_numbers
         from fastface.cli.generators import require_export
         from fastface.images import write_image
 
@@ -106,6 +106,8 @@ def project(
                 raise BadArgument(f"{path} exists; --overwrite replaces it")
         if resume and overwrite:
             raise BadArgument("--resume goes on with what is there, --overwrite replaces it; give one")
+        if resume and output.exists() and not state_path(output).exists():
+            raise BadArgument(f"{output}: is finished; --overwrite projects anew")
         require_export()
         from fastface.exports.inversion import Settings
 
@@ -116,7 +118,7 @@ def project(
             learning_rate=learning_rate,
             feature_weight=feature_weight,
             fit_noise=fit_noise,
-            label=tuple(_numbers(label, "--label") or ()),
+            label=tuple(parse_numbers(label, "--label") or ()),
         )
         settings.check()
         run = _projection(photo, generator, settings, features, device, threads, align=align)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -65,31 +66,36 @@ class FaceScorer:
 
     names: tuple[str, ...] = (*BLENDSHAPE_NAMES[1:], *POSE)
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        """threads: images that are looked at at a time."""
         from fastface.fitting import FaceFitter
         from fastface.head_models import open_model
 
+        self._threads = threads
         model = open_model("default")
         self._fitter = FaceFitter(model)
         self._detector = LandmarkDetector()
         self.digest = f"mediapipe blendshapes 1, pose by {model.digest[:16]}"
 
     def __call__(self, images: Images) -> Float32:
+        with ThreadPoolExecutor(self._threads) as pool:
+            rows = list(pool.map(self._scored, images))
+        return np.array(rows, np.float32).reshape(-1, len(self.names))
+
+    def _scored(self, image: Images) -> Float32:
         from fastface.camera import angles_deg
 
-        scores = np.full((len(images), len(self.names)), np.nan, np.float32)
-        for row, image in zip(scores, images, strict=True):
-            face = find_face(self._detector, image)
-            if face is None:
-                continue
-            row[: len(BLENDSHAPE_NAMES) - 1] = face.blendshapes[1:]
-            try:
-                fit = self._fitter.fit(face.points_px, *image.shape[:2])
-            except NoFaceFound:
-                row[:] = np.nan
-                continue
-            row[len(BLENDSHAPE_NAMES) - 1 :] = angles_deg(fit.camera.rotation)
-        return scores
+        row = np.full(len(self.names), np.nan, np.float32)
+        face = find_face(self._detector, image)
+        if face is None:
+            return row
+        try:
+            fit = self._fitter.fit(face.points_px, *image.shape[:2])
+        except NoFaceFound:
+            return row
+        row[: -len(POSE)] = face.blendshapes[1:]
+        row[-len(POSE) :] = angles_deg(fit.camera.rotation)
+        return row
 
 
 def expression_score(scores: Float32, names: Sequence[str], expression: str) -> Float32:
