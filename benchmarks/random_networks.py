@@ -10,15 +10,24 @@ import torch
 from torch import nn
 
 from fastface.checkpoints import Checkpoint
-from fastface.exports import ganimation, stargan, starganv2, stylegan2, stylegan2_graphs
+from fastface.exports import (
+    ganimation,
+    stargan,
+    starganv2,
+    stylegan2,
+    stylegan2_graphs,
+    stylegan3,
+    stylegan3_graphs,
+)
 from fastface.exports.fan import FAN
 from fastface.exports.graphs import Part, Precision, export_part
 from fastface.exports.stylegan2 import tensors_of
 
-Kind = Literal["stylegan2", "starganv2", "stargan", "ganimation"]
+Kind = Literal["stylegan2", "stylegan3", "starganv2", "stargan", "ganimation"]
 SHA256 = "0" * 64
 _MODULES: dict[str | None, Any] = {
     "stylegan2": stylegan2_graphs,
+    "stylegan3": stylegan3_graphs,
     "starganv2": starganv2,
     "stargan": stargan,
     "ganimation": ganimation,
@@ -39,6 +48,12 @@ def checkpoint(
             width = {"channel_base": 256, "channel_max": 16, "w_dim": 32, "z_dim": 32}
         config = stylegan2.Config.standard(resolution, **width)
         networks, settings = {"": stylegan2.Generator(config)}, config.as_dict()
+    elif kind == "stylegan3":
+        few: dict[str, Any] = (
+            {"channel_base": 512, "channel_max": 16, "w_dim": 32, "z_dim": 32} if small else {}
+        )
+        third = stylegan3.Config(resolution, **few)
+        networks, settings = {"": stylegan3.Generator(third)}, third.as_dict()
     elif kind == "starganv2":
         size = {"max_conv_dim": 32, "hidden_dim": 32} if small else {}
         made = starganv2.Config(resolution=resolution, w_hpf=float(high_pass), **size)

@@ -195,8 +195,28 @@ def to_onnx(part: Part, opset: int) -> Any:
         model = onnx.version_converter.convert_version(model, opset)
     # The shapes of what lies between are no use to a runtime and make the file depend on torch's inference.
     del model.graph.value_info[:]
+    _use_weights_themselves(model.graph)
     onnx.checker.check_model(model)
     return model
+
+
+def _use_weights_themselves(graph: Any) -> None:
+    """Take out copies of weights: torch writes equal ones once and an Identity for each other, at which
+    onnxruntime's optimizer stumbles (1.31: "not a graph input, initializer, or output of a previous node").
+    """
+    weights = {weight.name for weight in graph.initializer}
+    shown = {output.name for output in graph.output}
+    copies = {
+        node.output[0]: node
+        for node in graph.node
+        if node.op_type == "Identity" and node.input[0] in weights and node.output[0] not in shown
+    }
+    for copy in copies.values():
+        graph.node.remove(copy)
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name in copies:
+                node.input[index] = copies[name].input[0]
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -429,3 +430,35 @@ def test_seeds_are_numbers_and_ranges() -> None:
     for wrong in ("", "a", "3-1", "-1", "1--2", "4294967296", "0-4000000000"):
         with pytest.raises(BadArgument, match="--seeds"):
             parse_seeds(wrong)
+
+
+# --- what the exporters write ---
+
+
+@pytest.mark.parametrize("kind", ["stylegan2", "stylegan3", "starganv2", "stargan", "ganimation"])
+def test_what_the_exporters_write_runs_here_and_agrees_between_providers(kind: Any, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from benchmarks import random_networks
+
+    side = 128 if kind == "starganv2" else 32
+    checkpoint = random_networks.checkpoint(kind, resolution=side, small=True)
+    given = {"resolution": side} if kind in ("stargan", "ganimation") else {}
+    random_networks.write(checkpoint, tmp_path / "net.onnx", **given)
+    photo = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
+    made = []
+    for name, provider in provider_table().items():
+        if provider.missing:
+            continue
+        found = load(tmp_path / "net.onnx", [name], "fp32")
+        if isinstance(found, StyleGAN):
+            made.append(found.synthesize(found.map(found.sample([1, 2]))))
+        elif isinstance(found, StarGANv2):
+            made.append(found.translate(photo, found.style(photo, 1)))
+        elif isinstance(found, StarGAN):
+            made.append(found.translate(photo, np.ones(found.label_dim)))
+        else:
+            made.append(found.animate(photo, np.full(17, 0.5)))
+    assert made[0].shape == (2, side, side, 3)
+    assert made[0].std() > 1
+    for other in made[1:]:
+        assert np.abs(other.astype(int) - made[0]).max() <= 1

@@ -138,6 +138,7 @@ def test_the_command_says_what_it_built_and_what_it_kept(tmp_path: Path) -> None
     [
         ("stylegan2", "fp32"),
         ("stylegan2", "fp16"),
+        ("stylegan3", "fp32"),
         ("starganv2", "fp32"),
         ("stargan", "fp16"),
         ("ganimation", "fp32"),
