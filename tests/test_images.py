@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import os
 import struct
-import tracemalloc
 import threading
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -396,7 +396,7 @@ def corpus(kind: str) -> list[bytes]:
 def test_damaged_files(kind: str) -> None:
     read = refused = 0
     for data in corpus(kind):
-            try:
+        try:
             got = read_image(data, max_pixels=1_000_000)
         except BadImage:
             refused += 1
