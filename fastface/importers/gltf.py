@@ -287,6 +287,7 @@ class _Scene:
     ) -> tuple[Float64, NDArray[np.int64], dict[str, Float64]]:
         need(_COMPRESSED[0] not in primitive.get("extensions", {}), self.label, "Draco compression; refused")
         own = self._accessor(primitive["attributes"]["POSITION"], "VEC3", MAX_VERTICES).astype(np.float64)
+        need(bool((np.abs(matrix) < 1e12).all()), self.label, "wanted nodes of finite size")  # false for NaN
         vertices = own @ matrix[:3, :3].T + matrix[:3, 3]
         if "indices" in primitive:
             flat = self._accessor(primitive["indices"], "SCALAR", 3 * MAX_TRIANGLES)[:, 0]

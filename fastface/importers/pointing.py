@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from itertools import permutations, product
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -113,26 +112,29 @@ def _first_sight(mesh: Bare, detector: Detector, label: str) -> tuple[bool, Floa
 
 
 def _frames() -> list[Float64]:
-    """The 24 right-handed ways to look along the axes; as published models lie most often, first."""
+    """Axes (3, 3) of a viewer on each of the six sides; as published models lie most often, first. Which way
+    is up, the detector finds by itself.
+    """
     frames = []
-    for order, signs in product(permutations(range(3)), product((1.0, -1.0), repeat=3)):
-        frame = np.zeros((3, 3))
-        frame[range(3), order] = signs
-        if np.linalg.det(frame) > 0:
-            frames.append(frame)
-    return sorted(frames, key=lambda frame: -np.trace(frame))
+    for axis, sign in ((2, 1.0), (2, -1.0), (1, -1.0), (1, 1.0), (0, 1.0), (0, -1.0)):
+        out = sign * np.eye(3)[axis]
+        up = np.eye(3)[2 if axis == 1 else 1]
+        frames.append(np.stack([np.cross(up, out), up, out]))
+    return frames
 
 
 def _is_face(points: Float64, frame: Float64) -> bool:
-    """Whether what was read is upright and bulges towards the viewer: a face seen from behind through its
-    open back is hollow.
+    """Whether what was read is a face and bulges towards the viewer: one seen from behind, through its open
+    back, is hollow.
     """
-    eyes, chin, forehead, nose = points[list(EYE_CORNERS)], points[_CHIN], points[_FOREHEAD], points[1]
+    eyes, nose = points[list(EYE_CORNERS)], points[1]
     if not np.isfinite(np.concatenate([eyes.ravel(), nose])).all():
         return False
-    upright = np.nan_to_num(forehead - chin, nan=1.0) @ frame[1] > 0
-    nose_out = (nose - eyes.mean(axis=0)) @ frame[2] > 0.05 * np.linalg.norm(eyes[0] - eyes[1])
-    return bool(upright and nose_out and (eyes[1] - eyes[0]) @ frame[0] > 0)
+    across = eyes[1] - eyes[0]
+    up = np.cross(frame[2], across)
+    upright = np.nan_to_num(points[_FOREHEAD] - points[_CHIN], nan=1.0) @ up > 0
+    nose_out = (nose - eyes.mean(axis=0)) @ frame[2] > 0.05 * np.linalg.norm(across)
+    return bool(upright and nose_out)
 
 
 def _upright(points: Float64, frame: Float64) -> tuple[Float64, Float64, float]:
@@ -140,7 +142,7 @@ def _upright(points: Float64, frame: Float64) -> tuple[Float64, Float64, float]:
     right, left = points[list(EYE_CORNERS)]
     across = left - right
     known = np.isfinite(points[[_CHIN, _FOREHEAD]]).all()
-    up = points[_FOREHEAD] - points[_CHIN] if known else frame[1]
+    up = points[_FOREHEAD] - points[_CHIN] if known else np.cross(frame[2], across)
     x = across / np.linalg.norm(across)
     y = up - (up @ x) * x
     y /= np.linalg.norm(y)
