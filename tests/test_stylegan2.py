@@ -259,6 +259,12 @@ def test_rosinality(new: bool, tmp_path: Path) -> None:
     w = network.mapping.embedded(torch.randn(20_000, 64))
     estimated = read_checkpoint(path).tensors["mapping.w_avg"]
     assert np.abs(estimated - w.mean(dim=0).numpy()).max() < 0.1 * float(w.std())
+    silent = {name: tensor for name, tensor in theirs.items() if not name.startswith("noises.")}
+    path.write_bytes(files.torch_file({"g_ema": silent}, new=new))
+    drawn = [read_checkpoint(path).tensors["synthesis.b8.conv1.noise_const"] for _ in range(2)]
+    assert drawn[0].shape == (8, 8)
+    assert np.array_equal(*drawn)
+    stylegan2.generator(read_checkpoint(path))
     del theirs["convs.1.activate.bias"]
     path.write_bytes(files.torch_file(whole, new=new))
     with pytest.raises(BadModelFile, match=r"convs\.1\.activate\.bias is missing"):

@@ -120,8 +120,15 @@ class _Reader:
         ours[f"{name}.affine.weight"] = self.take(f"{theirs}.conv.modulation.weight", 2)
         ours[f"{name}.affine.bias"] = self.take(f"{theirs}.conv.modulation.bias", 1)
         ours[f"{name}.noise_strength"] = self.take(f"{theirs}.noise.weight", 1)[0].reshape(())
-        ours[f"{name}.noise_const"] = self.take(f"noises.noise_{noise}", 4)[0, 0]
+        ours[f"{name}.noise_const"] = self._noise(noise)
         ours[f"{name}.resample_filter"] = low_pass
+
+    def _noise(self, n: int) -> NDArray[Any]:
+        """The earliest files have no noise of their own: theirs is drawn from its number."""
+        if any(name.startswith("noises.") for name in self._theirs):
+            return self.take(f"noises.noise_{n}", 4)[0, 0]
+        size = 4 << (n + 1) // 2
+        return np.random.default_rng(n).standard_normal((size, size), np.float32)
 
     def to_rgb(self, ours: Tensors, theirs: str, name: str) -> None:
         """A 1x1 convolution to colours, modulated but not demodulated."""
