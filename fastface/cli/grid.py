@@ -162,7 +162,9 @@ def grid(
         )
         names = [name for name, _ in faces]
         about = grids.write_codebook(output / f"codebook.{codebook}", rows, design, names)
-        out.write_record(output / "codebook.json", about)
+        from fastface.cli.outputs import write_record
+
+        write_record(output / "codebook.json", about)
 
 
 def all_sources(words: Sequence[str]) -> list[str]:

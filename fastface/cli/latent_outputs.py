@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastface.cli import generated
 from fastface.cli import options as opt
 from fastface.cli.generate import open_generator
-from fastface.cli.outputs import sidecar, write_record
 from fastface.cli.report import Report
 from fastface.errors import BadArgument, BadModelFile
-from fastface.video import FORMATS as VIDEO_FORMATS
 
 if TYPE_CHECKING:
     from fastface.generators import StyleGAN
@@ -112,6 +109,8 @@ class Way:
     @property
     def video(self) -> bool:
         """Whether the output is a video."""
+        from fastface.video import FORMATS as VIDEO_FORMATS
+
         return self.output.suffix.casefold() in VIDEO_FORMATS
 
     @property
@@ -121,6 +120,7 @@ class Way:
 
     def check(self, count: int) -> None:
         """Before any work: do the options fit each other? ``BadArgument``."""
+        from fastface.cli import generated
         from fastface.provenance import require_marking
 
         require_marking(self.marked, dataset=not (self.single or self.video))
@@ -198,6 +198,8 @@ def write_pictures(
 
     pictures: gives them anew at each call, ``count`` of them. each: is handed every record.
     """
+    from fastface.cli import generated
+
     way.check(count)
     faces = _Faces(each)
     if way.video:
@@ -253,6 +255,8 @@ def _write_video(
     faces: _Faces,
 ) -> None:
     from fastface.atomic import destination
+    from fastface.cli import generated
+    from fastface.cli.outputs import sidecar
     from fastface.labels import LabelTable, table_suffix
     from fastface.provenance import GENERATED_SOURCE_TYPE, xmp_packet
     from fastface.video import VideoWriter
@@ -361,4 +365,4 @@ class _Faces:
             report.warn(f"no face was found in {self._missed} of {self._looked} images; their labels say so")
 
 
-__all__ = ["Picture", "Way", "open_latent", "open_stylegan", "save_latent", "write_pictures", "write_record"]
+__all__ = ["Picture", "Way", "open_latent", "open_stylegan", "save_latent", "write_pictures"]
