@@ -18,7 +18,7 @@ import tiny_generators as tiny
 from numpy.typing import NDArray
 
 from fastface.checkpoints import read_pickled
-from fastface.checkpoints.checkpoint import plain_tensors
+from fastface.checkpoints.tensors import plain_tensors
 from fastface.generators import StyleGAN, load
 from fastface.generators.directions import Attribute, edit, learn
 from fastface.generators.portraits import latent_of_seed

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastface.checkpoints.allowed import Array, Tensor
+from fastface.checkpoints.kinds import RECOGNISERS
 from fastface.checkpoints.safetensors import is_safetensors, parsed, write_safetensors
+from fastface.checkpoints.tensors import Setting, Tensors, plain_tensors
 from fastface.checkpoints.torch_files import read_bytes, unpickled
 from fastface.checkpoints.unpickling import shown
 from fastface.errors import BadArgument, BadModelFile
 from fastface.version import package_version
 
-Tensors = dict[str, NDArray[Any]]
-Setting = int | float | str | bool | list[Any]
-#: What is told apart of a file: tensors by name and the settings that their shapes do not tell.
-Found = tuple[Tensors, dict[str, Setting]]
-#: (the value of a pickle or a plain table of tensors, what to call it in errors) → None if of another kind.
-Recogniser = Callable[[Any, str], Found | None]
-
-MAX_TENSORS: Final = 50_000
 METADATA_KEY: Final = "fastface"
 
 
@@ -50,8 +42,6 @@ def read_checkpoint(path: str | Path, kind: str | None = None) -> Checkpoint:
     ``kind`` insists on one kind of generator. Raises ``BadModelFile``: damaged, hostile, not finite, or not
     of that kind.
     """
-    from fastface.checkpoints.kinds import RECOGNISERS
-
     if kind is not None and kind not in RECOGNISERS:
         raise BadArgument(f"kind must be one of {', '.join(RECOGNISERS)}, got {kind!r:.40}")
     source = str(path)
@@ -83,28 +73,6 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
         "version": package_version(),
     }
     write_safetensors(path, checkpoint.tensors, {METADATA_KEY: json.dumps(about, sort_keys=True)})
-
-
-def plain_tensors(value: Any) -> Tensors | None:
-    """A ``state_dict`` as arrays; None if ``value`` is anything but names and tensors.
-
-    The prefix ``module.``, which ``torch.nn.DataParallel`` puts before every name, is dropped.
-    """
-    if not isinstance(value, Mapping) or not value or len(value) > MAX_TENSORS:
-        return None
-    if not all(isinstance(name, str) for name in value):
-        return None
-    if not all(isinstance(tensor, (Tensor, Array, np.ndarray)) for tensor in value.values()):
-        return None
-    wrapped = all(name.startswith("module.") for name in value)
-    return {
-        name.removeprefix("module.") if wrapped else name: as_array(tensor) for name, tensor in value.items()
-    }
-
-
-def as_array(tensor: Tensor | Array | NDArray[Any]) -> NDArray[Any]:
-    """The values of a tensor of a pickle."""
-    return tensor if isinstance(tensor, np.ndarray) else tensor.numpy()
 
 
 def _converted(tensors: Tensors, text: str, source: str, kind: str | None) -> Checkpoint:

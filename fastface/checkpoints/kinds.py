@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastface.checkpoints.checkpoint import Recogniser
 from fastface.checkpoints.stylegan import recognise_stylegan2, recognise_stylegan3
+from fastface.checkpoints.tensors import Recogniser
 from fastface.checkpoints.translation import recognise_ganimation, recognise_stargan, recognise_starganv2
 
 #: Tried in this order; the first that knows a file has it.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface.checkpoints.allowed import Array, Tensor
-from fastface.checkpoints.checkpoint import Found, Setting, Tensors, as_array, plain_tensors
+from fastface.checkpoints.tensors import Found, Setting, Tensors, as_array, plain_tensors
 from fastface.errors import BadModelFile
 
 #: How many latents the mean of w is taken over when a file has none; rosinality's own scripts use as many.

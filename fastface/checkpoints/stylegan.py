@@ -14,9 +14,9 @@ from typing import Any, Final
 import numpy as np
 
 from fastface.checkpoints.allowed import Array, Tensor
-from fastface.checkpoints.checkpoint import Found, Setting, Tensors, as_array, plain_tensors
 from fastface.checkpoints.rosinality import from_rosinality, is_rosinality
 from fastface.checkpoints.tensorflow import from_tensorflow, is_tensorflow
+from fastface.checkpoints.tensors import Found, Setting, Tensors, as_array, plain_tensors
 from fastface.checkpoints.unpickling import Record, shown
 from fastface.errors import BadModelFile
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface.checkpoints.allowed import Array
-from fastface.checkpoints.checkpoint import Found, Setting, Tensors
+from fastface.checkpoints.tensors import Found, Setting, Tensors
 from fastface.checkpoints.unpickling import Record, shown
 from fastface.errors import BadModelFile
 

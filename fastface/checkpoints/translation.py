@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fastface.checkpoints.checkpoint import Found, Setting, Tensors, plain_tensors
+from fastface.checkpoints.tensors import Found, Setting, Tensors, plain_tensors
 from fastface.errors import BadModelFile
 
 STARGANV2_PARTS: Final = ("generator", "mapping_network", "style_encoder", "fan")
