@@ -126,7 +126,7 @@ class _Reader:
     def _noise(self, n: int) -> NDArray[Any]:
         """The earliest files have no noise of their own: theirs is drawn from its number."""
         if any(name.startswith("noises.") for name in self._theirs):
-            return self.take(f"noises.noise_{n}", 4)[0, 0]
+            return np.asarray(self.take(f"noises.noise_{n}", 4)[0, 0])
         size = 4 << (n + 1) // 2
         return np.random.default_rng(n).standard_normal((size, size), np.float32)
 
