@@ -68,8 +68,8 @@ _EYE_FREE: Final = 1.8
 
 @dataclass(frozen=True)
 class Fitted:
-    """How well the default head's face lies on the imported one: ``covered`` share of its vertices that found
-    the surface, ``median_mm`` and ``tail_mm`` (95 %) their distance, before they are put on it.
+    """How well the default head's face lies on the imported one: the share of its vertices that found the
+    surface, and how far they are from it, the median and the 95 % quantile; the lids do not count.
     """
 
     covered: float
@@ -461,8 +461,8 @@ def _told(face: Published, fitted: Fitted, names: tuple[str, ...]) -> str:
         else f"{len(own)} expressions the authors', {borrowed} transferred from the default head"
     )
     return (
-        f"{face.source}; carried onto the default head's mesh ({fitted.covered:.0%} of the face, median "
-        f"{fitted.median_mm:.2f} mm before the fit); {shapes}; eyes, teeth, gums, tongue and mouth of the "
+        f"{face.source}; carried onto the default head's mesh ({fitted.covered:.0%} of the face, "
+        f"{fitted.median_mm:.2f} mm off in the median); {shapes}; eyes, teeth, gums, tongue and mouth of the "
         "default head (MakeHuman, CC0)"
     )
 
