@@ -8,6 +8,7 @@
 #include "ops/deform.h"
 #include "ops/frame.h"
 #include "ops/rasterize.h"
+#include "ops/render.h"
 #include "ops/shade.h"
 
 // X(parameter struct, name)
@@ -16,6 +17,9 @@
   X(Rasterize, rasterize) \
   X(Shade, shade)         \
   X(Blend, blend)
+
+// Several ops as one, for processors.
+#define FF_FOR_EACH_WHOLE(X) X(Render, render)
 
 // What lies between the ops of a frame; on devices alone, so that a frame never comes back to the host. The renderer for
 // processors does the same in a few lines of NumPy.
@@ -38,6 +42,7 @@ struct Entry {
 struct OpTable {
 #define FF_TABLE_ENTRY(Struct, name) Entry<Struct> name;
   FF_FOR_EACH_OP(FF_TABLE_ENTRY)
+  FF_FOR_EACH_WHOLE(FF_TABLE_ENTRY)
 #undef FF_TABLE_ENTRY
 };
 
@@ -51,6 +56,7 @@ const Entry<Op>& entry_of(const OpTable& table);
     return table.name;                                                 \
   }
 FF_FOR_EACH_OP(FF_TABLE_LOOKUP)
+FF_FOR_EACH_WHOLE(FF_TABLE_LOOKUP)
 #undef FF_TABLE_LOOKUP
 
 // The same ops on a device: views and workspace lie in its memory, `threads` means nothing. Everything is enqueued on

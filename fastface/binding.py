@@ -24,6 +24,7 @@ OWN_GONE_AT: Final = 1.0
 STILL: Final = 1e-4  # a coefficient below this moves nothing
 ROUNDING_PX: Final = 0.01  # lids and lips that have parted less have not
 CULL_BACKFACES: Final = True  # the mesh is closed to the viewer: what is turned away lies behind something
+NEAR_MM: Final = 1.0  # what is nearer than this is behind the camera
 DROP_BELOW_MM: Final = 0.005  # parts of the basis that move nothing anyone could see
 
 

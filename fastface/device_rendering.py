@@ -9,6 +9,7 @@ single call.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any, Final, NamedTuple
@@ -47,7 +48,8 @@ class DeviceRenderer(FaceRenderer):
     def __init__(self, bound: Binding, device: Device, threads: int, lead: Lead | None = None) -> None:
         super().__init__(bound, threads)
         self.device = device
-        height, width = self._window.shape[:2]
+        height, width = bound.window.height, bound.window.width
+        self._slices = bound.window.slices
         self.group = _power_of_two(min(max(_GROUP_PIXELS // (height * width), 1), _GROUP))
         self.lanes = _LANES
         self._face = _Face(bound, device, lead)
@@ -85,7 +87,17 @@ class DeviceRenderer(FaceRenderer):
             start += size
         return parts
 
-    def render_group(self, coefficients: Float32, out: Image, threads: int | None = None) -> None:
+    def render(self, coefficients: Float32, out: Image) -> None:
+        """``coefficients (B, E)`` → ``out (B, H, W, 3)``, every byte written."""
+        groups = self.groups(len(coefficients))
+        if len(groups) < 2:
+            self.render_group(coefficients, out)
+            return
+        with ThreadPoolExecutor(min(self.lanes, len(groups)), thread_name_prefix="fastface-batch") as lanes:
+            # The results are read so that what goes wrong in a lane is raised here.
+            list(lanes.map(lambda group: self.render_group(coefficients[group], out[group]), groups))
+
+    def render_group(self, coefficients: Float32, out: Image) -> None:
         """``render`` for one of ``groups``; ``out`` from ``Device.pinned`` is written without a detour."""
         for part, made, stream in self._by_parts(coefficients, None):
             made.images.copy_to(out[part], stream)

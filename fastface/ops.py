@@ -38,6 +38,7 @@ __all__ = [
     "Workspace",
     "blend",
     "deform",
+    "face_arguments",
     "pack_basis",
     "prepare_shading",
     "rasterize",
@@ -267,13 +268,18 @@ def shade(
         out = Shaded(_empty(positions, (*shape, 3), np.float32), _empty(positions, shape, np.uint8))
     source, mask = out
     frame = (positions, screen, triangle_id, bary, controls)
+    arguments = (*frame, *face_arguments(s), source, mask, s.lit_faces, threads)
+    _run("shade", positions, *arguments, stream=stream, workspace=workspace)
+    return Shaded(source, mask)
+
+
+def face_arguments(s: PreparedShading) -> tuple[NDArray[Any], ...]:
+    """A face's arrays in the order of ``describe_face`` in csrc/ops/shade.h."""
     mesh = (s.triangles, s.layer, s.rest_px, s.shift_px, s.faces)
     lit = (s.lit, s.lit_fan_start, s.lit_fans, s.lit_relief, s.lit_rest_log)
     paint = (s.painted, s.painted_fan_start, s.painted_fans, s.paint_linear, s.lip_rim, s.light)
     images = (s.photo_rgb, s.photo, s.eyes, s.folds, s.fold_box, s.fold_block)
-    arguments = (*frame, *mesh, *lit, *paint, *images, source, mask, s.lit_faces, threads)
-    _run("shade", positions, *arguments, stream=stream, workspace=workspace)
-    return Shaded(source, mask)
+    return (*mesh, *lit, *paint, *images)
 
 
 class Blended(NamedTuple):

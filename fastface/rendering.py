@@ -6,15 +6,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastface import ops
-from fastface.binding import CULL_BACKFACES, OWN_GONE_AT, ROUNDING_PX, STILL, Binding
+from fastface import _core, ops
+from fastface.binding import NEAR_MM, OWN_GONE_AT, ROUNDING_PX, STILL, Binding
 from fastface.camera import Camera, angles_deg
 from fastface.folds import fold_weights
 from fastface.head_pose import pivot_of, rotation_of_pose, turned
@@ -24,36 +23,35 @@ from fastface.relaxation import shift_weights
 Float32 = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
-#: Frames that go through the ops together: enough to share every load of the basis, few enough for the cache,
-#: and of large photos no more than memory bears.
+#: Frames of a stream that are made in one go, and of large photos no more than memory bears.
 _GROUP: Final = 8
 _GROUP_PIXELS: Final = 1 << 21
-#: Pixels of all groups that are rendered at the same time; beyond it threads share a group.
+#: Pixels that are worked on at the same time; beyond it threads share a frame.
 _LANES_PIXELS: Final = 1 << 24
 
 
 class FaceRenderer:
     """Renders one bound face; threads may share it.
 
-    Many frames are rendered in ``lanes``: groups of frames side by side, one thread each where memory allows.
-    That keeps cores busy better than threads that wait for one another at the end of every op, the more so
-    when others want the cores too. A single frame has all ``threads`` to itself.
+    Of many frames each is one thread's, where memory allows: that keeps cores busy better than threads that
+    wait for one another at every step. A single frame has all ``threads`` to itself.
     """
 
     def __init__(self, bound: Binding, threads: int) -> None:
-        self._photo, self._names, self.threads = bound.photo, bound.names, threads
-        self._own, self._slices = bound.own, bound.window.slices
-        self._neutral, self._camera = bound.neutral, bound.camera
-        self._basis, self._shading = bound.basis, bound.shading
-        self._window = np.ascontiguousarray(bound.photo[self._slices])
-        self._whole = self._window.shape == bound.photo.shape
-        height, width = self._window.shape[:2]
-        self.group = min(max(_GROUP_PIXELS // (height * width), 1), _GROUP)
-        self.lanes = min(max(_LANES_PIXELS // (self.group * height * width), 1), threads)
-        self._idle: list[_Desk] = []
+        self._photo, self._names, self.threads = np.ascontiguousarray(bound.photo), bound.names, threads
+        self._own, self._hair_px = bound.own, bound.hair_px
+        pixels = bound.window.height * bound.window.width
+        self.group = min(max(_GROUP_PIXELS // pixels, 1), _GROUP)
+        self.lanes = min(max(_LANES_PIXELS // pixels, 1), threads)
+        self._idle: list[ops.Workspace] = []
         self._eye_rows, self._eye_rest = bound.eye_rows, bound.eye_rest
         self._lip_rim, self._lip_gap = bound.shading.lip_rim, bound.lip_gap
-        self._hair_px = bound.hair_px
+        # In the order of csrc/ops/render.h.
+        self._model = bound.neutral, bound.basis.blocks, bound.basis.moves
+        self._camera = bound.camera
+        self._arrays = (*ops.face_arguments(bound.shading), *bound.eye_rows, bound.lip_gap, self._photo)
+        place = bound.shading.lit_faces, bound.window.top, bound.window.left
+        self._numbers = (*place, ROUNDING_PX, bound.hair_px, NEAR_MM)
 
     def deltas(self, coefficients: Float32) -> Float32:
         """(B, E) asked → (B, E) to add to the face as the photo shows it.
@@ -66,76 +64,56 @@ class FaceRenderer:
         delta[np.abs(delta) < STILL] = 0
         return np.ascontiguousarray(delta, np.float32)
 
+    def controls(self, deltas: Float32) -> Float32:
+        """(B, E) of ``deltas`` → (B, S + 3 + D) of ``ops.shade``, the three shares left open."""
+        shares = np.zeros((len(deltas), 3), np.float32)
+        shifts, folds = shift_weights(deltas, self._names), fold_weights(deltas, self._names)
+        return np.concatenate([shifts, shares, folds], axis=1, dtype=np.float32)
+
     def render(self, coefficients: Float32, out: Image) -> None:
         """``coefficients (B, E)`` → ``out (B, H, W, 3)``, every byte written."""
-        groups = self.groups(len(coefficients))
-        if len(groups) < 2 or self.lanes == 1:
-            for group in groups:
-                self.render_group(coefficients[group], out[group], self.threads)
-            return
-        with ThreadPoolExecutor(min(self.lanes, len(groups)), thread_name_prefix="fastface-batch") as lanes:
-            # The results are read so that what goes wrong in a lane is raised here.
-            list(lanes.map(lambda group: self.render_group(coefficients[group], out[group]), groups))
+        self._render(coefficients, out, None, self.threads)
 
     def groups(self, frames: int) -> list[slice]:
-        """Frames that are best rendered together, so that no lane is left without work."""
+        """Frames of a stream that are best made in one go, so that no lane is left without work."""
         size = max(min(-(-frames // self.lanes), self.group), 1)
         return [slice(start, min(start + size, frames)) for start in range(0, frames, size)]
 
-    def render_group(self, coefficients: Float32, out: Image, threads: int | None = None) -> None:
-        """``render`` for one of ``groups``, by the threads of one lane if ``threads`` is None."""
-        threads = threads or max(self.threads // self.lanes, 1)
-        with self._desk() as desk:
-            b = self._shade(coefficients, desk, threads)
-            image = out if self._whole else b.image
-            ops.blend(
-                self._window,
-                b.source,
-                b.mask,
-                out=(image, None),
-                threads=threads,
-                workspace=desk.workspace,
-            )
-            if not self._whole:
-                out[:] = self._photo
-                rows, columns = self._slices
-                out[:, rows, columns] = image
+    def render_group(self, coefficients: Float32, out: Image) -> None:
+        """``render`` for one of ``groups``, by the threads of one lane."""
+        self._render(coefficients, out, None, max(self.threads // self.lanes, 1))
 
     def mask(self, coefficients: Float32) -> Image:
         """(B, H, W) 1 where a frame may differ from the photo."""
-        masks = np.zeros((len(coefficients), *self._photo.shape[:2]), np.uint8)
-        with self._desk() as desk:
-            for row, mask in zip(coefficients, masks, strict=True):
-                mask[self._slices] = self._shade(row[None], desk, self.threads).mask[0]
+        images = np.empty((len(coefficients), *self._photo.shape), np.uint8)
+        masks = np.empty(images.shape[:3], np.uint8)
+        self._render(coefficients, images, masks, self.threads)
         return masks
 
-    @contextmanager
-    def _desk(self) -> Iterator[_Desk]:
-        try:
-            desk = self._idle.pop()
-        except IndexError:
-            desk = _Desk(len(self._neutral), *self._window.shape[:2])
-        try:
-            yield desk
-        finally:
-            self._idle.append(desk)
-
-    def _shade(self, coefficients: Float32, desk: _Desk, threads: int) -> _Buffers:
-        b = desk.buffers(len(coefficients))
-        shared: dict[str, Any] = {"threads": threads, "workspace": desk.workspace}
+    def _render(self, coefficients: Float32, out: Image, mask: Image | None, threads: int) -> None:
         deltas = self.deltas(coefficients)
-        positions = b.positions, b.screen
-        ops.deform(self._neutral, self._basis, deltas, self._camera, out=positions, **shared)
-        height, width = self._window.shape[:2]
-        found = b.triangle_id, b.bary
-        mesh = b.screen, self._shading.triangles
-        ops.rasterize(*mesh, height, width, cull_backfaces=CULL_BACKFACES, out=(*found, None), **shared)
-        shifts, folds = shift_weights(deltas, self._names), fold_weights(deltas, self._names)
-        controls = np.concatenate([shifts, self._mixes(b.screen), folds], axis=1, dtype=np.float32)
-        ops.shade(*positions, *found, controls, self._shading, out=(b.source, b.mask), **shared)
-        # Where nothing was asked not even rounding may show, however large the photo.
-        b.mask[~deltas.any(axis=1)] = 0
-        return b
+        controls = self.controls(deltas)
+        frames = len(deltas)
+        step = frames if threads <= self.lanes else 1
+        with self._workspace() as workspace:
+            for first in range(0, frames, max(step, 1)):
+                some = slice(first, first + step)
+                masks = None if mask is None else mask[some]
+                asked = deltas[some], self._camera, controls[some]
+                _core.render(
+                    *self._model, *asked, *self._arrays, out[some], masks, *self._numbers, threads, workspace
+                )
+
+    @contextmanager
+    def _workspace(self) -> Iterator[ops.Workspace]:
+        try:
+            workspace = self._idle.pop()
+        except IndexError:
+            workspace = ops.Workspace()
+        try:
+            yield workspace
+        finally:
+            self._idle.append(workspace)
 
     def _mixes(self, screen: Float32) -> Float32:
         """(B, 3) how much of each eye is drawn without its lids, and of the painted mouth: none at rest, all
@@ -149,45 +127,6 @@ class FaceRenderer:
         parted.append((np.linalg.norm(upper - lower, axis=2) - self._lip_gap).max(axis=1))
         t = np.clip((np.stack(parted, axis=1) - ROUNDING_PX) / self._hair_px, 0, 1)
         return np.asarray(t * t * (3 - 2 * t), np.float32)
-
-
-class _Buffers(NamedTuple):
-    """Everything between the ops, for some frames."""
-
-    positions: Float32
-    screen: Float32
-    triangle_id: NDArray[np.int32]
-    bary: Float32
-    source: Float32
-    mask: Image
-    image: Image
-
-
-class _Desk:
-    """Where one group of frames is worked on at a time: memory that is kept between groups."""
-
-    def __init__(self, vertices: int, height: int, width: int) -> None:
-        self.workspace = ops.Workspace()
-        self._mesh, self._image = (vertices, 3), (height, width)
-        self._most = self._made(1)
-
-    def _made(self, frames: int) -> _Buffers:
-        mesh, image = (frames, *self._mesh), (frames, *self._image)
-        return _Buffers(
-            positions=np.empty(mesh, np.float32),
-            screen=np.empty(mesh, np.float32),
-            triangle_id=np.empty(image, np.int32),
-            bary=np.empty((*image, 2), np.float32),
-            source=np.empty((*image, 3), np.float32),
-            mask=np.empty(image, np.uint8),
-            image=np.empty((*image, 3), np.uint8),
-        )
-
-    def buffers(self, frames: int) -> _Buffers:
-        """Room for so many frames; allocates only for more than ever before."""
-        if frames > len(self._most.mask):
-            self._most = self._made(frames)
-        return _Buffers._make(array[:frames] for array in self._most)
 
 
 class MovingLandmarks:

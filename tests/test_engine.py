@@ -372,10 +372,12 @@ def behind_the_lips(engine: Engine, face: FittedFace, affect: Affect) -> tuple[i
     ready = engine._ready(face)
     renderer = ready.renderer
     row = affect.coefficients(engine.model.expression_names)[None]
-    with renderer._desk() as desk:
-        found = renderer._shade(row, desk, 1).triangle_id[0]
-        painted = (found >= 0) & (renderer._shading.layer[found] == PAINTED)
-    rows, columns = renderer._slices
+    bound = ready.bound
+    screen = ops.deform(bound.neutral, bound.basis, renderer.deltas(row), bound.camera).screen
+    size = bound.window.height, bound.window.width
+    found = ops.rasterize(screen, bound.shading.triangles, *size, cull_backfaces=True).triangle_id[0]
+    painted = (found >= 0) & (bound.shading.layer[found] == PAINTED)
+    rows, columns = bound.window.slices
     lips = ready.landmarks.at(renderer.deltas(row)[0])[list(INNER_LIPS)] - [columns.start, rows.start]
     opening = np.zeros(found.shape, np.uint8)
     cv2.fillPoly(opening, [np.rint(lips * 16 - 8).astype(np.int32)], 1, shift=4)

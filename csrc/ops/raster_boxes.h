@@ -76,7 +76,7 @@ FF_INLINE void test_boxes(const Piece& piece, std::int32_t at, std::int64_t widt
         const std::int32_t to = samples.count;
         samples.count += append_lanes(samples.pixel + to, S(pixel_row + i), bits);
         append_lanes(samples.owner + to, S(ramp<kLanes>() + at), bits);
-        append_lanes(samples.z + to, VecFloat(z[0] + (b1 * dz1 + b2 * dz2)), bits);
+        append_lanes(samples.z + to, interpolate(b1, b2, z[0], dz1, dz2), bits);
         append_lanes(samples.b1 + to, b1, bits);
         append_lanes(samples.b2 + to, b2, bits);
       }

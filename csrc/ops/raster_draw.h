@@ -12,30 +12,24 @@ namespace fastface {
 inline namespace FF_ISA {
 namespace raster {
 
-constexpr std::int64_t kBandsPerThread = 3;  // enough for a face in the middle to be shared out
 constexpr std::int64_t kTrianglesPerTask = 4 * kChunk;
 
-// The lists of a frame: one set for each task that fills them and each band that is drawn from them. With one thread a
-// single set, of a chunk.
+// The lists of a frame: one set for each task that fills them and each band that is drawn from them.
 struct Sorted {
   Bands bands;
   std::int64_t tasks;
   Lists* lists;  // (tasks, bands)
 };
 
-inline Sorted take_sorted(const Mesh& mesh, int threads, Arena& arena) {
+inline Sorted take_sorted(const Mesh& mesh, const Bands& bands, Arena& arena) {
   Sorted sorted;
-  const bool alone = threads <= 1;
-  const std::int64_t wanted = alone ? 1 : kBandsPerThread * threads;
-  sorted.bands.count = static_cast<int>(wanted < kMostBands ? wanted : kMostBands);
-  for (int b = 0; b <= sorted.bands.count; ++b)
-    sorted.bands.edge[b] = static_cast<std::int32_t>(mesh.height * b / sorted.bands.count);
-  sorted.tasks = alone ? 1 : pieces(mesh.triangle_count, kTrianglesPerTask);
-  const std::int64_t count = sorted.tasks * sorted.bands.count, room = (alone ? kChunk : kTrianglesPerTask) + kLanes;
+  sorted.bands = bands;
+  sorted.tasks = pieces(mesh.triangle_count, kTrianglesPerTask);
+  const std::int64_t count = sorted.tasks * bands.count;
   sorted.lists = arena.take<Lists>(count);
   for (std::int64_t i = 0; i < count; ++i)
     for (int way = 0; way < kWays; ++way) {
-      std::int32_t* list = arena.take<std::int32_t>(room);
+      std::int32_t* list = arena.take<std::int32_t>(kTrianglesPerTask + kLanes);
       if (list != nullptr) sorted.lists[i].triangle[way] = list;
     }
   return sorted;
@@ -53,15 +47,15 @@ FF_INLINE void empty_lists(Lists& lists) {
   for (std::int32_t& count : lists.count) count = 0;
 }
 
-// Lists and draws chunk by chunk.
+// Lists and draws a whole image chunk by chunk, while the lists are in the nearest cache.
 template <class Target>
-void draw_at_once(const Target& target, const Mesh& mesh, const Sorted& sorted) {
-  const Bands whole = {1, {0, static_cast<std::int32_t>(mesh.height)}};
+void draw_at_once(const Target& target, const Mesh& mesh, Lists& lists) {
+  const Bands whole = Bands::of(mesh.height, mesh.height);
   for (std::int64_t first = 0; first < mesh.triangle_count; first += kChunk) {
     const std::int64_t left = mesh.triangle_count - first;
-    empty_lists(*sorted.lists);
-    list_visible(mesh, first, left < kChunk ? left : kChunk, whole, sorted.lists);
-    draw_lists(target, mesh, *sorted.lists, 0, mesh.height);
+    empty_lists(lists);
+    list_visible(mesh, first, left < kChunk ? left : kChunk, whole, &lists);
+    draw_lists(target, mesh, lists, 0, mesh.height);
   }
 }
 
@@ -76,8 +70,8 @@ inline void sort_triangles(const Mesh& mesh, std::int64_t begin, std::int64_t en
 template <class Target>
 void draw_band(const Target& target, const Mesh& mesh, const Sorted& sorted, int band) {
   for (std::int64_t task = 0; task < sorted.tasks; ++task)
-    draw_lists(target, mesh, sorted.lists[task * sorted.bands.count + band], sorted.bands.edge[band],
-               sorted.bands.edge[band + 1]);
+    draw_lists(target, mesh, sorted.lists[task * sorted.bands.count + band], sorted.bands.begin(band),
+               sorted.bands.end(band));
 }
 
 }  // namespace raster

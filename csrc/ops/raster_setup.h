@@ -114,12 +114,32 @@ struct Lists {
   std::int32_t count[kWays];
 };
 
-// The rows of the image, shared out: band b is [edge[b], edge[b + 1]).
-constexpr int kMostBands = 64;
+// The rows of the image in bands: of each but the last, `rows`.
 struct Bands {
-  int count;
-  std::int32_t edge[kMostBands + 1];
+  std::int32_t count, rows, height;
+
+  FF_INLINE std::int32_t begin(std::int64_t band) const { return static_cast<std::int32_t>(band) * rows; }
+  FF_INLINE std::int32_t end(std::int64_t band) const {
+    const std::int32_t past = begin(band) + rows;
+    return past < height ? past : height;
+  }
+  static Bands of(std::int64_t height, std::int64_t rows) {
+    if (rows > height || rows < 1) rows = height > 1 ? height : 1;
+    return {static_cast<std::int32_t>((height + rows - 1) / rows), static_cast<std::int32_t>(rows),
+            static_cast<std::int32_t>(height)};
+  }
 };
+
+// The lowest and the highest of the lanes in `bits`, which are not none.
+FF_INLINE void range_of(VecInt low, VecInt high, std::uint32_t bits, std::int32_t& lowest, std::int32_t& highest) {
+  lowest = INT32_MAX;
+  highest = INT32_MIN;
+  for (; bits != 0; bits &= bits - 1) {
+    const int i = __builtin_ctz(bits);
+    lowest = low[i] < lowest ? low[i] : lowest;
+    highest = high[i] > highest ? high[i] : highest;
+  }
+}
 
 // Adds to each band's lists the triangles among [first, first + count) that have area, face the viewer where that
 // matters and have a pixel centre in their box; and those too large to tell so soon. Lists need room for kLanes more.
@@ -147,8 +167,14 @@ inline void list_visible(const Mesh& mesh, std::int64_t first, std::int64_t coun
     const VecInt little = (x1 - x0 < kLittleBox) & (y1 - y0 < kLittleBox);
     const std::uint32_t here = count - t < kLanes ? (1u << (count - t)) - 1u : ~0u;
     const VecInt number = ramp<kLanes>() + static_cast<std::int32_t>(first + t);
-    for (int b = 0; b < bands.count; ++b) {
-      const VecInt inside = across & (y0 < bands.edge[b + 1]) & (y1 >= bands.edge[b]);
+    const VecInt seen = across & (y0 < bands.height) & (y1 >= 0);
+    if (((lane_bits(seen) | lane_bits(elsewhere)) & here) == 0) continue;
+    std::int32_t top = 0, bottom = bands.height - 1;
+    if (bands.count > 1 && (lane_bits(elsewhere) & here) == 0) range_of(y0, y1, lane_bits(seen) & here, top, bottom);
+    top = top > 0 ? top : 0;
+    bottom = bottom < bands.height ? bottom : bands.height - 1;
+    for (int b = top / bands.rows; b <= bottom / bands.rows; ++b) {
+      const VecInt inside = seen & (y0 < bands.end(b)) & (y1 >= bands.begin(b));
       const std::uint32_t of_any = (lane_bits(inside) | lane_bits(elsewhere)) & here;
       const std::uint32_t of_tiny = lane_bits(inside & tiny & ~elsewhere) & here;
       const std::uint32_t of_little = lane_bits(inside & little & ~elsewhere) & here & ~of_tiny;

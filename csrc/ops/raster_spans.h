@@ -173,6 +173,7 @@ FF_INLINE void write_nearer(const Target& target, std::int32_t triangle, const I
   Lanes<N> wins = covered & lanes_less<N>(z, held);
   const Lanes<N> level = covered & lanes_equal<N>(z, held);
   if (__builtin_expect(any_lane<N>(level), 0)) wins |= level & lanes_from_zero_up<N>(load<N>(id) - triangle - 1);
+  if (N > 1 && !any_lane<N>(wins)) return;
   store_where<N>(depth, wins, z);
   store_where<N>(id, wins, splat<Vec<std::int32_t, N>>(triangle));
   target.template write<N>(ink, pixel, wins, b1, b2);

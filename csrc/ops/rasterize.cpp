@@ -17,6 +17,7 @@ namespace {
 using namespace raster;
 
 constexpr std::int64_t kVerticesPerTask = 4096;
+constexpr std::int64_t kBandsPerThread = 3;  // enough for a face in the middle to be shared out
 
 struct Slot {        // everything one frame in flight needs
   Vertex* vertices;  // (V,)
@@ -32,7 +33,7 @@ struct Plan {
 Slot take_slot(const Rasterize& op, const Mesh& mesh, Arena& arena) {
   Slot slot;
   slot.vertices = arena.take<Vertex>(mesh.vertex_count);
-  slot.sorted = take_sorted(mesh, op.threads, arena);
+  slot.sorted = take_sorted(mesh, Bands::of(mesh.height, pieces(mesh.height, kBandsPerThread * op.threads)), arena);
   slot.depth = op.depth.data != nullptr ? nullptr : arena.take<float>(mesh.height * mesh.width);
   return slot;
 }
@@ -115,7 +116,7 @@ void draw_frame(const Frame& frame, int threads) {
             [&](std::int64_t begin, std::int64_t end) { snap_vertices(mesh, begin, end); });
   if (threads <= 1) {
     clear_rows(frame.target, 0, mesh.height);
-    draw_at_once(frame.target, mesh, frame.slot.sorted);
+    draw_at_once(frame.target, mesh, *frame.slot.sorted.lists);
     return;
   }
   in_pieces(mesh.triangle_count, kTrianglesPerTask, threads, [&](std::int64_t begin, std::int64_t end) {
@@ -123,7 +124,7 @@ void draw_frame(const Frame& frame, int threads) {
   });
   const Sorted& sorted = frame.slot.sorted;
   parallel_for(sorted.bands.count, threads, [&](std::int64_t band) {
-    clear_rows(frame.target, sorted.bands.edge[band], sorted.bands.edge[band + 1]);
+    clear_rows(frame.target, sorted.bands.begin(band), sorted.bands.end(band));
     draw_band(frame.target, mesh, sorted, static_cast<int>(band));
   });
 }

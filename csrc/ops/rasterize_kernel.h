@@ -55,9 +55,35 @@ FF_HD I edge_bias(const Edge<I>& edge) {
   return ((edge.per_x > 0) | ((edge.per_x == 0) & (edge.per_y > 0))) ? I{} : I{} - 1;
 }
 
+#if defined(__CUDACC__)
+#define FF_PIN(value)
+#elif defined(__x86_64__) || defined(__i386__)
+#define FF_PIN(value) asm("" : "+x"(value))
+#elif defined(__aarch64__)
+#define FF_PIN(value) asm("" : "+w"(value))
+#else
+#define FF_PIN(value)
+#endif
+
+// A product that no compiler fuses with a sum it goes into.
 template <class F>
-FF_HD F interpolate(F b1, F b2, float z0, float dz1, float dz2) {
-  return z0 + (b1 * dz1 + b2 * dz2);
+FF_HD F rounded(F product) {
+  if constexpr (sizeof(F) == sizeof(float)) {
+    float one;
+    __builtin_memcpy(&one, &product, sizeof(one));
+    FF_PIN(one);
+    __builtin_memcpy(&product, &one, sizeof(one));
+  } else {
+    FF_PIN(product);
+  }
+  return product;
+}
+#undef FF_PIN
+
+// Rounded step by step, so that depths compare alike everywhere.
+template <class F, class Z>
+FF_HD F interpolate(F b1, F b2, Z z0, Z dz1, Z dz2) {
+  return z0 + (rounded<F>(b1 * dz1) + rounded<F>(b2 * dz2));
 }
 
 // A triangle against single pixels, in integers of type I. Equal to what a schedule that steps from pixel to pixel finds.

@@ -71,6 +71,17 @@ struct Shade {
     visit.input("triangle_id", triangle_id, "B H W");
     visit.input("bary", bary, "B H W 2");
     visit.input("controls", controls, "B C");
+    describe_face(visit);
+    visit.output("source", source, "B H W 3");
+    visit.output("mask", mask, "B H W");
+    visit.attribute("lit_faces", lit_faces);
+    visit.attribute("threads", threads);
+    visit.workspace(workspace);
+  }
+
+  // What is known of a face beforehand.
+  template <class Visitor>
+  constexpr void describe_face(Visitor& visit) {
     visit.input("triangles", triangles, "F 3");
     visit.input("layer", layer, "F");
     visit.input("rest_px", rest_px, "V 2");
@@ -93,11 +104,6 @@ struct Shade {
     visit.input("folds", folds, "D G J");
     visit.input("fold_box", fold_box, "D 4");
     visit.input("fold_block", fold_block, "D M N");
-    visit.output("source", source, "B H W 3");
-    visit.output("mask", mask, "B H W");
-    visit.attribute("lit_faces", lit_faces);
-    visit.attribute("threads", threads);
-    visit.workspace(workspace);
   }
 };
 

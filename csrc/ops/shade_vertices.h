@@ -54,12 +54,12 @@ FF_INLINE float finite_or_zero(float x) { return absolute(x) <= 1e9f ? x : 0.0f;
 
 // ---- motion
 
-FF_INLINE void store_records(float* to, VecFloat x, VecFloat y, VecFloat z) {
-  VecFloat xz[2], y0[2], out[2];
+FF_INLINE void store_records(float* to, VecFloat x, VecFloat y, VecFloat z, VecFloat w) {
+  VecFloat xz[2], yw[2], out[2];
   zip(x, z, xz[0], xz[1]);
-  zip(y, VecFloat{}, y0[0], y0[1]);
+  zip(y, w, yw[0], yw[1]);
   for (int half = 0; half < 2; ++half) {
-    zip(xz[half], y0[half], out[0], out[1]);
+    zip(xz[half], yw[half], out[0], out[1]);
     store(to + half * 2 * kLanes, out[0]);
     store(to + half * 2 * kLanes + kLanes, out[1]);
   }
@@ -97,10 +97,10 @@ inline void move_vertices(const Frame& frame, std::int64_t begin, std::int64_t e
     load_triples(frame.screen + 3 * v, screen);
     x -= screen[0];
     y -= screen[1];
-    store_records(frame.motion + 4 * v, x, y, VecFloat{});
+    store_records(frame.motion + 4 * v, x, y, VecFloat{}, VecFloat{});
     store(frame.changes + v, VecInt((absolute(x) > kHairPx) | (absolute(y) > kHairPx)));
     load_triples(frame.positions + 3 * v, place);
-    store_records(frame.place + 4 * v, place[0], place[1], place[2]);
+    store_records(frame.place + 4 * v, place[0], place[1], place[2], VecFloat{});
   }
   for (; v < end; ++v) move_one(frame, v);
 }

@@ -171,6 +171,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("select_isa", &select_isa, py::arg("name"));
 #define FF_BIND_OP(Struct, name) m.def(#name, &call<Struct>);
   FF_FOR_EACH_OP(FF_BIND_OP)
+  FF_FOR_EACH_WHOLE(FF_BIND_OP)
 #undef FF_BIND_OP
   bind_devices(m);
 

@@ -267,6 +267,58 @@ std::vector<float> hostile_floats(std::int64_t count, float low, float high, boo
   return values;
 }
 
+// Whole frames of the face that a test of shade made up.
+void test_render(const OpTable& host, const Shade& face, bool hostile) {
+  const Entry<Render>& entry = entry_of<Render>(host);
+  const std::int64_t frames = integer(0, 5), vertices = face.rest_px.shape[0], modes = integer(1, 4);
+  const std::int64_t height = face.photo_rgb.shape[0], width = face.photo_rgb.shape[1];
+  const std::int64_t top = integer(0, 3), left = integer(0, 3), rows = top + height + integer(0, 2);
+  const std::int64_t columns = left + width + integer(0, 2), blocks = (vertices + kDeformBlock - 1) / kDeformBlock;
+  std::vector<float> neutral = hostile_floats(vertices * 3, -20, 20, hostile);
+  for (std::size_t i = 2; i < neutral.size(); i += 3) neutral[i] += 60.0f;
+  const std::vector<float> basis = uniform_floats(blocks * modes * 3 * kDeformBlock, -9, 9);
+  const std::vector<std::uint8_t> moves = random_bytes(blocks * modes, 1);
+  std::vector<float> coefficients = uniform_floats(frames * modes, -1, 1);
+  for (std::int64_t k = 0; k < (frames > 0 ? modes : 0); ++k) coefficients[static_cast<std::size_t>(k)] = 0.0f;
+  const std::vector<float> camera = {50.0f, static_cast<float>(width) / 2, static_cast<float>(height) / 2};
+  const std::int64_t controls_count = face.shift_px.shape[0] + 3 + face.folds.shape[0];
+  const std::vector<float> controls = hostile_floats(frames * controls_count, -0.5f, 1, hostile);
+  const std::vector<float> lip_gap = uniform_floats(face.lip_rim.shape[1], 0, 3);
+  const std::vector<std::int32_t> eye = random_indices(integer(0, 9), 0, vertices - 1);
+  const std::vector<std::uint8_t> photo = random_bytes(rows * columns * 3);
+  const std::size_t pixels = static_cast<std::size_t>(frames * rows * columns);
+  std::vector<std::uint8_t> image(3 * pixels, 1), again(3 * pixels, 2), mask(pixels, 3), mask_again(pixels, 4);
+  Render op;
+  op.neutral = view_of<const float>(neutral.data(), vertices, 3);
+  op.basis = {basis.data(), {blocks, modes, 3, kDeformBlock}, Dtype::kFloat32};
+  op.moves = view_of(moves.data(), blocks, modes);
+  op.coefficients = view_of<const float>(coefficients.data(), frames, modes);
+  op.camera = view_of(camera.data(), 1, 3);
+  op.controls = view_of(controls.data(), frames, controls_count);
+  op.face = face;
+  op.left = op.right = view_of(eye.data(), static_cast<std::int64_t>(eye.size()));
+  op.lip_gap = view_of(lip_gap.data(), face.lip_rim.shape[1]);
+  op.photo = view_of(photo.data(), rows, columns, 3);
+  op.image = view_of(image.data(), frames, rows, columns, 3);
+  op.mask = view_of(mask.data(), frames, rows, columns);
+  op.top = static_cast<int>(top);
+  op.left_edge = static_cast<int>(left);
+  CHECK(with_workspace(op, entry.workspace_bytes(op), entry.run) == Status::kOk);
+  op.image.data = again.data();
+  op.mask.data = mask_again.data();
+  op.threads = 3;
+  CHECK(with_workspace(op, entry.workspace_bytes(op), entry.run) == Status::kOk);
+  CHECK(image == again);
+  CHECK(mask == mask_again);
+  for (std::size_t i = 0; i < 3 * pixels; ++i) {
+    CHECK(mask[i / 3] <= 1);
+    if (mask[i / 3] == 0) CHECK(image[i] == photo[i % photo.size()]);
+  }
+  for (std::int64_t i = 0; frames > 0 && i < rows * columns; ++i) CHECK(mask[static_cast<std::size_t>(i)] == 0);
+  op.top = static_cast<int>(rows);
+  CHECK(with_workspace(op, entry.workspace_bytes(op), entry.run) == Status::kPreparedOtherwise);
+}
+
 void test_shade(Place place) {
   for (int round = 0; round < 60; ++round) {
     const bool hostile = round % 3 == 0;
@@ -354,6 +406,7 @@ void test_shade(Place place) {
       if (mask[i / 3] == 0) CHECK(source[i] == static_cast<float>(photo_rgb[i % frame]));
       CHECK(source[i] == again[i] || (std::isnan(source[i]) && std::isnan(again[i])));
     }
+    if (place.host != nullptr) test_render(*place.host, op, hostile);
     op.lit_faces = static_cast<int>(faces) + 1;
     CHECK(run_op(place, op) == Status::kPreparedOtherwise);
   }
