@@ -249,7 +249,6 @@ def test_memory_is_flat_over_thousands_of_frames(engine: Engine, portrait: Calla
 def test_rendering_goes_on_while_the_caller_works(
     engine: Engine, face: FittedFace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-<<<<<<< HEAD
     """While the caller holds one frame and asks for no other, more are rendered."""
     rendered: list[int] = []
     render_group = FaceRenderer.render_group
@@ -267,25 +266,6 @@ def test_rendering_goes_on_while_the_caller_works(
     assert len(rendered) >= 2
     assert sum(rendered) < 160
     frames.close()  # type: ignore[attr-defined]
-=======
-    """While a caller holds its first frame, groups beyond that frame's are made."""
-    renderer = engine._ready(face).renderer
-    made: list[int] = []
-    render_group = renderer.render_group
-
-    def counted(coefficients: Any, out: Image) -> None:
-        render_group(coefficients, out)
-        made.append(len(out))
-
-    monkeypatch.setattr(renderer, "render_group", counted)
-    stream = engine.stream(face, [SMILE] * (4 * renderer.group * renderer.lanes))
-    next(stream)
-    patience = time.monotonic() + 30
-    while len(made) < 2 and time.monotonic() < patience:
-        time.sleep(0.01)
-    assert len(made) >= 2
-    assert sum(1 for _ in stream) == 4 * renderer.group * renderer.lanes - 1
->>>>>>> 7845a37 (wip)
 
 
 def test_faces_are_forgotten_with_their_last_user(engine: Engine, portrait: Callable[..., Image]) -> None:
