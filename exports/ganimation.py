@@ -8,16 +8,15 @@ The network gives a colour image and an attention mask; where attention is high 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from fastface.checkpoints import Checkpoint
 from fastface.exports.graphs import Part, Precision
-from fastface.exports.stargan import trunk, with_planes
+from fastface.exports.stargan import Folded, trunk, with_planes
 from fastface.exports.translation import filled, image_size, in_precision, settings_of
 
 
@@ -47,16 +46,32 @@ class Generator(nn.Module):
         self.attetion_reg = nn.Sequential(nn.Conv2d(conv_dim, 1, 7, padding=3, bias=False), nn.Sigmoid())
 
     def forward(self, image: Tensor, aus: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        colour, attention = self._heads(self.main(with_planes(image, aus)))
-        if self.saturate_mask:
-            attention = (0.55 * torch.tanh(3 * (attention - 0.5)) + 0.5).clamp(0, 1)
-        return attention * image + (1 - attention) * colour, attention, colour
+        features = self.main(with_planes(image, aus))
+        return blended(image, self.attetion_reg(features), self.img_reg(features), self.saturate_mask)
 
-    def _heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Both heads in one convolution: with 3 and 1 channels, either alone would cost as much as this."""
-        weights: list[Tensor] = [*self.img_reg.parameters(), *self.attetion_reg.parameters()]
-        both = functional.conv2d(features, torch.cat(weights), padding=3)
-        return torch.tanh(both[:, :3]), torch.sigmoid(both[:, 3:])
+
+class FoldedGenerator(nn.Module):
+    """The same as ``Generator``; both heads in one convolution."""
+
+    def __init__(self, generator: Generator, resolution: int) -> None:
+        super().__init__()
+        first, *body = generator.main
+        heads: list[Tensor] = [*generator.img_reg.parameters(), *generator.attetion_reg.parameters()]
+        self.network = Folded(first, nn.Sequential(*body), torch.cat(heads), resolution)
+        self.saturate_mask = generator.saturate_mask
+
+    def forward(self, image: Tensor, aus: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        both = self.network(image, aus)
+        return blended(image, torch.sigmoid(both[:, 3:]), torch.tanh(both[:, :3]), self.saturate_mask)
+
+
+def blended(
+    image: Tensor, attention: Tensor, colour: Tensor, saturate: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Equation 1, and what went into it."""
+    if saturate:
+        attention = (0.55 * torch.tanh(3 * (attention - 0.5)) + 0.5).clamp(0, 1)
+    return attention * image + (1 - attention) * colour, attention, colour
 
 
 def parts(
@@ -69,6 +84,13 @@ def parts(
 
     Raises ``BadModelFile`` naming what does not fit, ``BadArgument``.
     """
+    (part,) = reference_parts(checkpoint, resolution, saturate_mask)
+    assert isinstance(part.module, Generator)
+    return [replace(part, module=in_precision(FoldedGenerator(part.module, resolution), precision))]
+
+
+def reference_parts(checkpoint: Checkpoint, resolution: int = 128, saturate_mask: bool = False) -> list[Part]:
+    """The definition, layer by layer as published, in fp32."""
     config = settings_of(Config, checkpoint)
     size = image_size(resolution, checkpoint.source)
     network = Generator(**asdict(config), saturate_mask=saturate_mask)
@@ -79,10 +101,4 @@ def parts(
         return {"image": image, "aus": torch.rand(batch, config.c_dim, generator=random)}
 
     about: dict[str, Any] = {"resolution": size, "config": {**asdict(config), "saturate_mask": saturate_mask}}
-    outputs = ("image_out", "attention", "colour")
-    return [Part("generator", in_precision(network, precision), example, outputs, about=about)]
-
-
-def reference_parts(checkpoint: Checkpoint, resolution: int = 128, saturate_mask: bool = False) -> list[Part]:
-    """The definition in fp32."""
-    return parts(checkpoint, "fp32", resolution, saturate_mask)
+    return [Part("generator", network, example, ("image_out", "attention", "colour"), about=about)]

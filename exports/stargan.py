@@ -11,7 +11,7 @@ does unless told otherwise; ``"running"`` is what ``.eval()`` of the authors' ne
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from fastface.checkpoints import Checkpoint
 from fastface.errors import BadArgument
+from fastface.exports.folding import FourPixels, LabelConv
 from fastface.exports.graphs import Part, Precision
 from fastface.exports.translation import filled, image_size, in_precision, settings_of
 
@@ -102,6 +103,33 @@ class Generator(nn.Module):
         return self.eval()
 
 
+class Folded(nn.Module):
+    """A generator's network up to its last activation, in the form that runs best; GANimation's too."""
+
+    def __init__(self, first: nn.Module, body: nn.Sequential, last: Tensor, resolution: int) -> None:
+        super().__init__()
+        assert isinstance(first, nn.Conv2d)
+        self.first = LabelConv(first, resolution)
+        self.body = body
+        self.last = FourPixels(last)
+
+    def forward(self, image: Tensor, label: Tensor) -> Tensor:
+        made: Tensor = self.last(self.body(self.first(image, label)))
+        return made
+
+
+class FoldedGenerator(nn.Module):
+    """The same as ``Generator``."""
+
+    def __init__(self, generator: Generator, resolution: int) -> None:
+        super().__init__()
+        first, *body, last, _ = generator.main
+        self.network = Folded(first, nn.Sequential(*body), next(last.parameters()), resolution)
+
+    def forward(self, image: Tensor, label: Tensor) -> Tensor:
+        return torch.tanh(self.network(image, label))
+
+
 def trunk(dim_in: int, conv_dim: int, repeat_num: int, *, track: bool) -> list[nn.Module]:
     """Encoder, ``repeat_num`` residual blocks, decoder: (B, dim_in, R, R) → (B, conv_dim, R, R)."""
     layers = [
@@ -142,6 +170,15 @@ def parts(
 
     Raises ``BadModelFile`` naming what does not fit, ``BadArgument``.
     """
+    (part,) = reference_parts(checkpoint, resolution, statistics)
+    assert isinstance(part.module, Generator)
+    return [replace(part, module=in_precision(FoldedGenerator(part.module, resolution), precision))]
+
+
+def reference_parts(
+    checkpoint: Checkpoint, resolution: int = 128, statistics: Statistics = "instance"
+) -> list[Part]:
+    """The definition, layer by layer as published, in fp32."""
     config = settings_of(Config, checkpoint)
     size = image_size(resolution, checkpoint.source)
     if statistics not in ("instance", "running"):
@@ -156,11 +193,4 @@ def parts(
         return {"image": image, "label": torch.rand(batch, config.c_dim, generator=random)}
 
     about: dict[str, Any] = {"resolution": size, "config": {**asdict(config), "statistics": statistics}}
-    return [Part("generator", in_precision(network, precision), example, ("image_out",), about=about)]
-
-
-def reference_parts(
-    checkpoint: Checkpoint, resolution: int = 128, statistics: Statistics = "instance"
-) -> list[Part]:
-    """The definition in fp32."""
-    return parts(checkpoint, "fp32", resolution, statistics)
+    return [Part("generator", network, example, ("image_out",), about=about)]
