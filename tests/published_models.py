@@ -7,7 +7,7 @@ import pickle
 import struct
 import sys
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,31 @@ def person(modes: int = 4, seed: int = 3) -> Person:
     number[rows] = np.arange(len(rows))
     basis = model.identity[:modes].astype(np.float64)[:, rows]
     return Person(whole[rows], number[faces[front]], basis, rows, whole, model)
+
+
+def closed(one: Person) -> Person:
+    """The same with skin over the eyes and between the lips, as the Basel and Surrey faces have it."""
+    from fastface.correspondence import _loops
+    from fastface.painted_face import rim_edges
+
+    number = np.full(len(one.whole), -1)
+    number[one.rows] = np.arange(len(one.rows))
+    vertices, modes, triangles, rows = [one.vertices], [one.modes], [one.triangles], [one.rows]
+    for material, bulge_mm in (("eyelids", 3.0), ("lips", -1.0)):
+        edges = number[rim_edges(one.model, material)[0]]
+        for loop in _loops(edges):
+            ring, middle = edges[loop, 0], sum(map(len, vertices))
+            vertices.append(one.vertices[ring].mean(axis=0, keepdims=True) + np.array([0, 0, bulge_mm]))
+            modes.append(one.modes[:, ring].mean(axis=1, keepdims=True))
+            rows.append(one.rows[ring[:1]])
+            triangles.append(np.array([[end, start, middle] for start, end in edges[loop]]))
+    return replace(
+        one,
+        vertices=np.concatenate(vertices),
+        modes=np.concatenate(modes, axis=1),
+        triangles=np.concatenate(triangles),
+        rows=np.concatenate(rows),
+    )
 
 
 def principal(one: Person, unit_mm: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -194,12 +194,13 @@ def landmarks(model: HeadModel, vertices: Array) -> Array:
 
 @pytest.fixture(scope="module")
 def basel(one: Person, tmp_path_factory: pytest.TempPathFactory) -> tuple[HeadModel, Path]:
-    """A Basel model of 2009 lying on its back, imported by the command."""
+    """A Basel model of 2009 lying on its back, its eyes and lips closed over, imported by the command."""
     from fastface.cli.app import app
 
     folder = tmp_path_factory.mktemp("bfm")
     turn = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-    lying = replace(one, vertices=one.vertices @ turn.T + [30, 400, -90], modes=one.modes @ turn.T)
+    whole = made.closed(one)
+    lying = replace(whole, vertices=whole.vertices @ turn.T + [30, 400, -90], modes=whole.modes @ turn.T)
     source = made.write_bfm2009(folder / "01_MorphableModel.mat", lying)
     outcome = CliRunner().invoke(
         app, ["model", "import", "bfm", str(source), "-o", str(folder / "bfm.npz"), "--json"]
@@ -252,8 +253,9 @@ def test_the_surface_is_kept_where_it_was_read(one: Person, basel: tuple[HeadMod
 def test_modes_keep_their_meaning_and_size(one: Person, basel: tuple[HeadModel, Path]) -> None:
     model, _ = basel
     _, rotation = rigidly(landmarks(model, model.vertices), landmarks(one.model, one.whole))
-    _, components, deviations = made.principal(one, 1.0)
-    flat = one.modes.reshape(len(one.modes), -1)
+    sewn = made.closed(one)
+    _, components, deviations = made.principal(sewn, 1.0)
+    flat = sewn.modes.reshape(len(sewn.modes), -1)
     mix = np.linalg.lstsq(flat.T, components * deviations, rcond=None)[0].T
     whole = np.einsum("kj,jvx->kvx", mix, one.model.identity[: len(mix)].astype(np.float64))
     for got, wanted in zip(model.identity.astype(np.float64), whole, strict=True):
