@@ -153,62 +153,24 @@ class FaceFitter:
 
     def _linearise(self, problem: _Problem, state: _State) -> _Linear:
         """Cost and gradient at ``state``, and the pinhole's derivatives that the Jacobian is made of."""
-        turned = self._shaped(state.shape) @ state.rotation.T
-        seen = turned + state.translation
-        focal = np.exp(state.log_focal)
-        inverse_z = 1.0 / np.maximum(seen[:, 2], 1.0)
-        ray = seen[:, :2] * inverse_z[:, None]
-        # d(pixel)/d(camera point): two rows of the pinhole's derivative, weighed like the residuals.
-        pinhole = np.zeros((len(seen), 2, 3))
-        pinhole[:, 0, 0] = pinhole[:, 1, 1] = focal * inverse_z
-        pinhole[:, :, 2] = -focal * ray * inverse_z[:, None]
-        pinhole = problem.weight @ pinhole
-        residual = focal * ray + state.centre - problem.target
-        residual = (problem.weight @ residual[:, :, None])[:, :, 0]
-        zoom = focal * (problem.weight @ ray[:, :, None])[:, :, 0]
-        nearer = -state.translation[2] * pinhole[:, :, 2]
-        pull = (residual[:, None] @ pinhole)[:, 0]  # d(half the cost)/d(camera point)
-        offset = np.concatenate([np.zeros(6), [state.log_focal - state.log_focal_prior], state.shape])
-        gradient = self._prior * offset
-        gradient[:3] += np.cross(turned, pull).sum(0)
-        gradient[3:5] += pull[:, :2].sum(0)
-        gradient[5] += (nearer * residual).sum()
-        gradient[6] += ((zoom - nearer) * residual).sum()
-        head = (pull @ state.rotation).astype(np.float32)
-        gradient[7:] += self._basis.reshape(len(self._basis), -1) @ head.ravel()
+        seen = Projection.of(self._shaped(state.shape), state, problem.weight)
+        residual = (problem.weight @ (seen.pixel - problem.target)[:, :, None])[:, :, 0]
+        shape = state.shape - state.rest
+        offset = np.concatenate([np.zeros(6), [state.log_focal - state.log_focal_prior], shape])
         extreme = self._bound * offset**2
-        gradient += 2 * extreme * offset
+        gradient = self._prior * offset + 2 * extreme * offset
+        gradient += seen.gradient(residual, self._basis)
         cost = float((residual**2).sum() + self._prior @ offset**2 + extreme @ offset**2)
-        return _Linear(state, cost, gradient, turned, pinhole, nearer, zoom)
+        return _Linear(state, cost, gradient, seen)
 
     def _normal(self, at: _Linear) -> Float64:
         """The lower triangle of JᵀJ and the priors. Its precision sets the pace, not the result: single is
         enough.
         """
-        jacobian = self._jacobian(at)
-        normal = np.zeros((len(jacobian), len(jacobian)))
-        for start in range(0, len(jacobian), _BAND):
-            end = start + _BAND
-            normal[start:end, :end] = jacobian[start:end] @ jacobian[:end].T
-        extreme = 6 * self._bound[7:] * at.state.shape**2
+        normal = lower_gram(at.seen.jacobian(self._axes))
+        extreme = 6 * self._bound[7:] * (at.state.shape - at.state.rest) ** 2
         normal[np.diag_indices_from(normal)] += self._prior + np.pad(extreme, (7, 0)) + 1e-9
         return normal
-
-    def _jacobian(self, at: _Linear) -> Float32:
-        """(7 + K + E, 2 · 478) d(weighed residual)/d(unknowns), transposed."""
-        count = len(at.turned)
-        jacobian = np.empty((len(self._prior), 2, count), np.float32)
-        jacobian[:3] = np.cross(at.turned[:, None], at.pinhole).transpose(2, 1, 0)
-        jacobian[3:5] = at.pinhole[:, :, :2].transpose(2, 1, 0)
-        jacobian[5] = at.nearer.T
-        jacobian[6] = (at.zoom - at.nearer).T
-        head = np.ascontiguousarray((at.pinhole @ at.state.rotation).transpose(2, 1, 0), np.float32)
-        for row in range(2):
-            part = jacobian[7:, row]
-            np.multiply(self._axes[0], head[0, row], out=part)
-            part += self._axes[1] * head[1, row]
-            part += self._axes[2] * head[2, row]
-        return jacobian.reshape(len(jacobian), -1)
 
     def landmark_motion(self, fit: Fit) -> tuple[Float32, Float32]:
         """Landmarks (478, 3) of a fit in camera space and what each expression adds to them (E, 478, 3)."""
@@ -268,16 +230,79 @@ class _Problem:
 
 
 @dataclass(frozen=True)
+class Projection:
+    """Points (L, 3) as a camera sees them, and the derivatives of where: all rows weighed."""
+
+    rotation: Float64
+    pixel: Float64  # (L, 2) not weighed
+    turned: Float64  # (L, 3) about the head's origin, along camera axes
+    pinhole: Float64  # (L, 2, 3) d(row)/d(camera point)
+    nearer: Float64  # (L, 2) d(row)/d(log scale), the head coming nearer
+    zoom: Float64  # (L, 2) d(row)/d(log focal length), the head staying where it is
+
+    @classmethod
+    def of(cls, head: Float64, state: _State, weight: Float64) -> Projection:
+        """``head (L, 3)`` mm in head space; ``weight (L, 2, 2)`` or ``(2, 2)`` times pixels: the rows."""
+        turned = head @ state.rotation.T
+        seen = turned + state.translation
+        focal = np.exp(state.log_focal)
+        inverse_z = 1.0 / np.maximum(seen[:, 2], 1.0)
+        ray = seen[:, :2] * inverse_z[:, None]
+        pinhole = np.zeros((len(seen), 2, 3))
+        pinhole[:, 0, 0] = pinhole[:, 1, 1] = focal * inverse_z
+        pinhole[:, :, 2] = -focal * ray * inverse_z[:, None]
+        pinhole = weight @ pinhole
+        zoom = focal * (weight @ ray[:, :, None])[:, :, 0]
+        nearer = -state.translation[2] * pinhole[:, :, 2]
+        return cls(state.rotation, focal * ray + state.centre, turned, pinhole, nearer, zoom)
+
+    def gradient(self, rows: Float64, basis: Float32) -> Float64:
+        """(7 + K,) of half the squared sum, where its derivative by each row is ``rows (L, 2)``; ``basis``
+        (K, L, 3)."""
+        pull = (rows[:, None] @ self.pinhole)[:, 0]  # by the camera point
+        head = (pull @ self.rotation).astype(np.float32)
+        return np.concatenate(
+            [
+                np.cross(self.turned, pull).sum(0),
+                pull[:, :2].sum(0),
+                [(self.nearer * rows).sum(), ((self.zoom - self.nearer) * rows).sum()],
+                basis.reshape(len(basis), -1) @ head.ravel(),
+            ]
+        )
+
+    def jacobian(self, axes: Float32) -> Float32:
+        """(7 + K, 2 · L) d(rows)/d(unknowns), transposed; ``axes (3, K, L)`` is the basis by head axis."""
+        jacobian = np.empty((7 + axes.shape[1], 2, len(self.turned)), np.float32)
+        jacobian[:3] = np.cross(self.turned[:, None], self.pinhole).transpose(2, 1, 0)
+        jacobian[3:5] = self.pinhole[:, :, :2].transpose(2, 1, 0)
+        jacobian[5] = self.nearer.T
+        jacobian[6] = (self.zoom - self.nearer).T
+        head = np.ascontiguousarray((self.pinhole @ self.rotation).transpose(2, 1, 0), np.float32)
+        for row in range(2):
+            part = jacobian[7:, row]
+            np.multiply(axes[0], head[0, row], out=part)
+            part += axes[1] * head[1, row]
+            part += axes[2] * head[2, row]
+        return jacobian.reshape(len(jacobian), -1)
+
+
+def lower_gram(rows: Float32) -> Float64:
+    """The lower triangle of ``rows @ rows.T``, by bands."""
+    normal = np.zeros((len(rows), len(rows)))
+    for start in range(0, len(rows), _BAND):
+        end = start + _BAND
+        normal[start:end, :end] = rows[start:end] @ rows[:end].T
+    return normal
+
+
+@dataclass(frozen=True)
 class _Linear:
     """The cost around a state: half its gradient, and what its Jacobian is made of."""
 
     state: _State
     cost: float
     gradient: Float64  # (7 + K + E,)
-    turned: Float64  # (478, 3) landmarks about the head's origin, along camera axes
-    pinhole: Float64  # (478, 2, 3) d(weighed residual)/d(camera point)
-    nearer: Float64  # (478, 2) d(weighed residual)/d(log scale), the head coming nearer
-    zoom: Float64  # (478, 2) d(weighed residual)/d(log focal length), the head staying where it is
+    seen: Projection
 
 
 @dataclass(frozen=True)
@@ -290,6 +315,7 @@ class _State:
     log_focal_prior: float
     centre: Float64
     shape: Float64
+    rest: Float64  # the shape that the priors hold to
 
     @classmethod
     def start(cls, mean: Float64, target: Float64, height: int, width: int, modes: int) -> _State:
@@ -308,7 +334,8 @@ class _State:
         depth = focal / scale
         ray = (target.mean(0) - centre) / focal * depth
         translation = np.array([ray[0], ray[1], depth]) - rotation @ mean.mean(0)
-        return cls(rotation, translation, np.log(focal), np.log(focal), centre, np.zeros(modes))
+        rest = np.zeros(modes)
+        return cls(rotation, translation, np.log(focal), np.log(focal), centre, rest, rest)
 
     def moved(self, step: Float64) -> _State:
         """Turned by a vector, moved sideways (mm), scaled (log), zoomed at constant scale (log), reshaped.
@@ -325,6 +352,7 @@ class _State:
             self.log_focal_prior,
             self.centre,
             self.shape + step[7:],
+            self.rest,
         )
 
     def camera(self) -> Camera:
