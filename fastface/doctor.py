@@ -28,6 +28,7 @@ EXTRAS: Final[dict[str, tuple[str, str]]] = {
     "export": ("torch", "exporting generators to ONNX"),
     "openvino": ("openvino", "networks on the processor at their fastest, in bfloat16 where it can"),
     "cuda": ("onnxruntime-gpu", "networks on NVIDIA GPUs"),
+    "workshop": ("scipy", "importing published head models, models of your own scans"),
 }
 #: Packages that stand in for a required one.
 _SAME_AS: Final = {

@@ -89,6 +89,18 @@ def test_flame_reads_300_identities_and_no_expressions(tmp_path: Path, one: Pers
     assert np.array_equal(again.identity, face.identity)
 
 
+def test_compressed_matlab_files_are_the_same(tmp_path: Path, one: Person) -> None:
+    from scipy.io import loadmat, savemat
+
+    plain = made.write_lsfm(tmp_path / "plain.mat", one)
+    arrays = {name: array for name, array in loadmat(plain).items() if name[0] != "_"}
+    savemat(tmp_path / "packed.mat", arrays, do_compression=True)
+    packed = read_lsfm(tmp_path / "packed.mat")
+    assert packed.name == "lsfm"
+    assert np.array_equal(packed.vertices, read_lsfm(plain).vertices)
+    assert np.array_equal(packed.identity, read_lsfm(plain).identity)
+
+
 def test_the_basel_neutral_is_shape_plus_expression_and_older_files_are_scaled(
     tmp_path: Path, one: Person
 ) -> None:
@@ -503,7 +515,9 @@ def test_a_chumpy_selection_stays_within_its_array(tmp_path: Path, one: Person) 
     ("change", "complaint"),
     [
         ({"mean": np.zeros((300, 2), complex)}, "real numbers"),
-        ({"mean": np.array(["text"])}, "matrix"),
+        ({"mean": np.array(["text"])}, "real numbers"),
+        ({"mean": {"a": 1.0}}, "real numbers"),
+        ({"mean": np.zeros((3, 4, 5))}, "matrix"),
         ({"components": np.zeros((7, 4))}, "components|vertices"),
         ({"eigenvalues": np.array([1.0, -1.0, 1.0, 1.0])}, "negative"),
         ({"trilist": np.array([[0.5, 1, 2]])}, "whole"),
@@ -710,10 +724,11 @@ def test_a_folder_must_hold_a_neutral_and_meshes_of_its_size(tmp_path: Path, one
 def test_what_is_not_installed_is_named_with_its_extra(
     tmp_path: Path, one: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = made.write_lsfm(tmp_path / "l.mat", small(one))
-    monkeypatch.setitem(sys.modules, "scipy.io", None)
-    with pytest.raises(ProviderUnavailable, match=r"fastface\[workshop\]"):
-        read_lsfm(path)
+    pytest.importorskip("h5py")
+    path = made.write_bfm2017(tmp_path / "b.h5", small(one))
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ProviderUnavailable, match=r"h5py: .*fastface\[workshop\]"):
+        read_bfm(path)
 
 
 # ---------------------------------------------------------------- landmarks anew

@@ -40,7 +40,7 @@ _SOURCE = "Basel Face Model {year}, University of Basel, https://faces.dmi.uniba
 
 
 def read_bfm(path: str | os.PathLike[str]) -> Published:
-    """Read a ``.mat`` of 2009 or an ``.h5`` of 2017 or 2019. Raises ``BadModelFile``; without scipy or h5py
+    """Read a ``.mat`` of 2009 or an ``.h5`` of 2017 or 2019. Raises ``BadModelFile``; without h5py
     ``ProviderUnavailable``.
     """
     label = os.fspath(path)
@@ -130,7 +130,7 @@ def _dataset(h5py: Any, file: Any, name: str, label: str) -> NDArray[Any]:
         label,
         f"wanted {name} to be numbers with 1 or 2 axes, got {found.dtype} {found.shape}",
     )
-    need(found.size * 8 <= 2 * MAX_BYTES, label, f"{name} declares {found.shape}, which is too large")
+    need(found.size * 8 <= MAX_BYTES, label, f"{name} declares {found.shape}, which is too large")
     array: NDArray[Any] = found[()]
     return array
 

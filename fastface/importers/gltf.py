@@ -55,7 +55,7 @@ def read_gltf(path: str | os.PathLike[str]) -> Published:
         + (f"; its targets are {', '.join(scene.other_names[:6])}" if scene.other_names else ""),
     )
     face = Published(
-        name=Path(path).stem[:60] or "gltf",
+        name=f"gltf {Path(path).stem[:60]}",  # a bare name could be that of a head with tables of its own
         source=f"glTF file {Path(path).name[:200]}" + (f", by {scene.author}" if scene.author else ""),
         license=scene.license or "That of the file; it names none",
         vertices=vertices,

@@ -16,7 +16,7 @@ from fastface.importers.published import Published, check, deviations_of, need, 
 
 
 def read_lsfm(path: str | os.PathLike[str]) -> Published:
-    """Read one of the authors' files. Raises ``BadModelFile``; without scipy ``ProviderUnavailable``."""
+    """Read one of the authors' files. Raises ``BadModelFile``."""
     label = os.fspath(path)
     found = read_matlab(path, ("mean", "components", "eigenvalues", "trilist"))
     mean = found["mean"].astype(np.float64).ravel()

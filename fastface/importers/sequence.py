@@ -57,7 +57,7 @@ def read_sequence(path: str | os.PathLike[str]) -> Published:
                 )
             shapes[name] = np.asarray(vertices - neutral.vertices, np.float32)
     face = Published(
-        name=folder.resolve().name[:60] or "sequence",
+        name=f"meshes {folder.resolve().name[:60]}",
         source=f"Meshes in the folder {folder.resolve().name[:200]}",
         license="That of the files; they name none",
         vertices=neutral.vertices,
