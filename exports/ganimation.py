@@ -93,8 +93,11 @@ def reference_parts(checkpoint: Checkpoint, resolution: int = 128, saturate_mask
     """The definition, layer by layer as published, in fp32."""
     config = settings_of(Config, checkpoint)
     size = image_size(resolution, checkpoint.source)
-    network = Generator(**asdict(config), saturate_mask=saturate_mask)
-    filled(network, checkpoint.tensors, checkpoint.source)
+    network = filled(
+        lambda: Generator(**asdict(config), saturate_mask=saturate_mask),
+        checkpoint.tensors,
+        checkpoint.source,
+    )
 
     def example(batch: int, random: torch.Generator) -> dict[str, Tensor]:
         image = torch.rand(batch, 3, size, size, generator=random) * 2 - 1

@@ -185,7 +185,7 @@ def reference_parts(
         raise BadArgument(f"statistics are instance or running, got {statistics!r:.40}")
     if statistics == "running" and not config.running_statistics:
         raise BadArgument(f"{checkpoint.source}: holds no running statistics; wanted statistics instance")
-    network = filled(Generator(**asdict(config)), checkpoint.tensors, checkpoint.source)
+    network = filled(lambda: Generator(**asdict(config)), checkpoint.tensors, checkpoint.source)
     network.use_statistics(statistics)
 
     def example(batch: int, random: torch.Generator) -> dict[str, Tensor]:

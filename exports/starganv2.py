@@ -311,7 +311,7 @@ def networks(checkpoint: Checkpoint, config: Config) -> dict[str, nn.Module]:
     made = {}
     for name, kind in kinds.items():
         if tensors := part_of(checkpoint.tensors, name):
-            made[name] = filled(kind(), tensors, f"{checkpoint.source}: {name}")
+            made[name] = filled(kind, tensors, f"{checkpoint.source}: {name}")
     return made
 
 

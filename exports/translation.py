@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, Final, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from fastface.checkpoints import Checkpoint
+from fastface.checkpoints.kinds import RECOGNISERS
 from fastface.errors import BadArgument, BadModelFile
 from fastface.exports.graphs import InPrecision, Precision, load_strictly
 
@@ -22,22 +25,27 @@ _COUNTER: Final = ".num_batches_tracked"
 
 
 def settings_of(kind: type[Settings], checkpoint: Checkpoint) -> Settings:
-    """The dataclass ``kind`` from a checkpoint's settings. Raises ``BadModelFile``: missing, or insane."""
-    values: dict[str, Any] = {}
-    for entry in fields(kind):  # type: ignore[arg-type]
-        value = checkpoint.config.get(entry.name)
-        if type(value) not in (int, float, bool) or not 0 <= value <= MAX_SIZE:  # type: ignore[operator]
-            raise BadModelFile(f"{checkpoint.source}: its setting {entry.name} is {value!r:.40}")
-        values[entry.name] = value
-    return kind(**values)
+    """The dataclass ``kind`` from the shapes of a checkpoint's tensors. Raises ``BadModelFile``."""
+    # Not from what a converted file says of itself: the tensors cannot be wrong about their shapes.
+    found = RECOGNISERS[str(checkpoint.kind)](checkpoint.tensors, checkpoint.source)
+    if found is None:
+        raise BadModelFile(f"{checkpoint.source}: not a checkpoint of {checkpoint.kind}")
+    return kind(**{entry.name: found[1][entry.name] for entry in fields(kind)})  # type: ignore[arg-type]
 
 
-def filled(network: Network, tensors: Mapping[str, NDArray[Any]], source: str) -> Network:
-    """The network with these weights, for inference. Raises ``BadModelFile`` naming what does not fit.
+def filled(make: Callable[[], Network], tensors: Mapping[str, NDArray[Any]], source: str) -> Network:
+    """The network that ``make`` gives, with these weights, for inference.
 
-    Counters of training steps, which PyTorch before 0.4.1 did not store, may be missing.
+    Raises ``BadModelFile`` naming what does not fit, before memory is taken for it. Counters of training
+    steps, which PyTorch before 0.4.1 did not store, may be missing.
     """
-    counters = {name: np.zeros((), np.int64) for name in network.state_dict() if name.endswith(_COUNTER)}
+    with torch.device("meta"):
+        outline = make()
+    counters = {name: np.zeros((), np.int64) for name in outline.state_dict() if name.endswith(_COUNTER)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that nothing is copied into an outline
+        load_strictly(outline, {**counters, **tensors}, source)
+    network = make()
     load_strictly(network, {**counters, **tensors}, source)
     return network.eval().requires_grad_(False)
 

@@ -255,3 +255,17 @@ def test_damaged_files_are_refused(authors: Authors, tmp_path: Path) -> None:
         )
         assert found.exit_code != 0
     assert not list(tmp_path.glob("bad*"))
+
+
+def test_sizes_that_no_tensor_backs_take_no_memory(authors: Authors) -> None:
+    """Small tensors that ask for a network of terabytes; settings that a converted file lies about."""
+    state = state_of(authors, "plain")
+    state["mapping_network"]["shared.0.weight"] = np.zeros((4096, 16), np.float32)
+    for domain in range(3, 400):
+        state["mapping_network"][f"unshared.{domain}.0.bias"] = np.zeros(1, np.float32)
+        state["style_encoder"][f"unshared.{domain}.bias"] = np.zeros(64, np.float32)
+    with pytest.raises(BadModelFile, match="missing"):
+        starganv2.parts(described(state))
+    whole = described(state_of(authors, "plain"))
+    lying = Checkpoint("starganv2", whole.tensors, {**whole.config, "resolution": 0}, "net", "0" * 64)
+    assert [part.name for part in starganv2.parts(lying)] == ["generator", "mapping", "style_encoder"]
