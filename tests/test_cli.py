@@ -72,13 +72,13 @@ class StandInEngine:
         points = np.random.default_rng(0).uniform(10, 50, (478, 2)).astype(np.float32)
         return StandInFace(rgb, points)
 
-    def render(self, face: StandInFace, affect: Affect) -> NDArray[np.uint8]:
+    def render(self, face: StandInFace, affect: Affect, *, pose: object = None) -> NDArray[np.uint8]:
         self.rendered.append(affect)
         out = face.photo.copy()
         out[:8, :8] = round(255 * min(float(self.model.coefficients(affect, SHAPES).max()), 1.0))
         return out
 
-    def labels(self, face: StandInFace, affect: Affect) -> Labels:
+    def labels(self, face: StandInFace, affect: Affect, *, pose: object = None) -> Labels:
         found = self.model.labels(affect)
         return Labels(
             expression=found.expression,
@@ -97,7 +97,7 @@ class StandInEngine:
             engine_version="9.9",
         )
 
-    def stream(self, face: StandInFace, path: AffectPath) -> Iterator[StandInFrame]:
+    def stream(self, face: StandInFace, path: AffectPath, *, pose: object = None) -> Iterator[StandInFrame]:
         for affect in path:
             yield StandInFrame(self.render(face, affect), self.labels(face, affect))
 
@@ -311,7 +311,7 @@ def test_a_video_that_fails_half_way_leaves_nothing(
     csv = tmp_path / "p.csv"
     csv.write_text("time_s,AU12\n0,0\n9,1\n")
 
-    def interrupted(face: StandInFace, path: AffectPath) -> Iterator[StandInFrame]:
+    def interrupted(face: StandInFace, path: AffectPath, **how: object) -> Iterator[StandInFrame]:
         yield StandInFrame(face.photo, engine.labels(face, path[0]))
         raise KeyboardInterrupt
 
@@ -403,7 +403,7 @@ def test_an_interrupted_run_keeps_what_was_finished(
 ) -> None:
     real = engine.render
 
-    def render(face: StandInFace, affect: Affect) -> NDArray[np.uint8]:
+    def render(face: StandInFace, affect: Affect, **how: object) -> NDArray[np.uint8]:
         if len(engine.rendered) == 3:
             raise KeyboardInterrupt
         return real(face, affect)

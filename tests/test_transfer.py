@@ -24,7 +24,7 @@ from tiny_generators import Graph
 from typer.testing import CliRunner
 
 from fastface import transfer as transfer_module
-from fastface import video_reading
+from fastface import track_files, video_reading
 from fastface.alignment import crop
 from fastface.cli.app import app
 from fastface.errors import BadArgument, BadImage, BadModelFile, NoFaceFound, WriteFailed
@@ -309,7 +309,7 @@ def test_killed_runs_go_on_and_give_the_same_bytes(
             str(out),
             moment,
             str(here),
-            str(here.parent),
+            str(Path(track_files.__file__).parents[1]),  # the package under test
         ]
         killed = subprocess.run(words, capture_output=True, check=False)
         assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
