@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from tiny_generators import Graph
 from typer.testing import CliRunner
 
-from fastface import transfer as transfer_module
 from fastface import track_files, video_reading
+from fastface import transfer as transfer_module
 from fastface.alignment import crop
 from fastface.cli.app import app
 from fastface.errors import BadArgument, BadImage, BadModelFile, NoFaceFound, WriteFailed
