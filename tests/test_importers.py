@@ -342,6 +342,18 @@ def test_own_expressions_are_the_authors_and_the_rest_the_defaults(one: Person, 
     assert drop.max() > 8  # the lower ones go with the authors' jaw
 
 
+def test_seams_are_closed_but_lips_that_touch_stay_apart() -> None:
+    from fastface.importers.components import main_part
+
+    square = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]])
+    hat = np.array([[5.0, 5, 5], [6, 5, 5], [5, 6, 5]])
+    vertices, triangles = np.concatenate([square, hat]), np.array([[0, 1, 2], [3, 5, 4], [6, 7, 8]], np.int32)
+    seen = np.array([1, 1, -1])
+    assert main_part(vertices, triangles, seen).tolist() == [[0, 1, 2], [1, 5, 2]]
+    opened = vertices + np.array([[0.0, -0.1 * (row in (3, 4)), 0] for row in range(9)])
+    assert main_part(vertices, triangles, seen, opened).tolist() == [[3, 5, 4]]
+
+
 # ---------------------------------------------------------------- meshes that are no face of a known size
 
 

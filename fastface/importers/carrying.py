@@ -168,12 +168,14 @@ def carry(
 
     check(face, label)
     home = template()
-    part = main_part(face.vertices, face.triangles)
+    # Lips that touch are two: a mouth that opens tells their vertices apart.
+    moved = face.vertices + face.expressions.get("jawOpen", np.float32(0))
+    part = main_part(face.vertices, face.triangles, moved=moved)
     colour = None if face.colour is None else face.colour.astype(np.float64)
     mesh = Bare.plain(face.vertices, part) if colour is None else Bare(face.vertices, part, colour)
     marks = point_out(mesh, detector or LandmarkDetector(), label)
     # Only the part that the face is on: eyeballs, teeth and hats are separate.
-    part = main_part(face.vertices, part[:, ::-1] if marks.flipped else part, marks.triangle)
+    part = main_part(face.vertices, part[:, ::-1] if marks.flipped else part, marks.triangle, moved)
     pose = _pose(home, marks, unit_mm or face.unit_mm, label)
     surface = Surface(pose.points(face.vertices), part)
     mapping, placed, fitted = _laid(home, pose, marks, surface, label)

@@ -13,13 +13,20 @@ _SAME: Final = 1e-6  # of the mesh's size: nearer vertices are one
 
 
 def main_part(
-    vertices: NDArray[np.float64], triangles: NDArray[np.int32], seen: NDArray[np.int64] | None = None
+    vertices: NDArray[np.float64],
+    triangles: NDArray[np.int32],
+    seen: NDArray[np.int64] | None = None,
+    moved: NDArray[np.float64] | None = None,
 ) -> NDArray[np.int32]:
     """Triangles (F', 3) of the part that most of the triangles ``seen`` belong to (negative ones are none);
-    without ``seen`` all triangles that have an area. Vertices at the same place become one.
+    without ``seen`` all triangles that have an area. Vertices at the same place become one, unless they part:
+    ``moved (V, 3)`` is where they are in another pose.
     """
     size = float(np.ptp(vertices, axis=0).max())
-    place = np.round((vertices - vertices.min(axis=0)) / (_SAME * size)).astype(np.int64)
+    poses = [vertices] if moved is None else [vertices, moved]
+    place = np.concatenate(
+        [np.round((pose - vertices.min(axis=0)) / (_SAME * size)) for pose in poses], axis=1
+    )
     _, first, same = np.unique(place, axis=0, return_index=True, return_inverse=True)
     welded = first[same.reshape(-1)][triangles].astype(np.int32)
     whole = (welded[:, 0] != welded[:, 1]) & (welded[:, 1] != welded[:, 2]) & (welded[:, 2] != welded[:, 0])
