@@ -30,6 +30,7 @@ from fastface.camera import FLIP, Camera, angles_deg, rotation_of
 from fastface.exports.models.build_texture import learn_texture
 from fastface.fitting import FaceFitter, Fit
 from fastface.images import read_image
+from fastface.landmark_tables import POINT_COUNT
 from fastface.landmarks import LandmarkDetector
 from fastface.morphable import ARKIT_NAMES, HeadModel, load_default
 from fastface.ops import rasterize
@@ -40,7 +41,6 @@ from fastface.texture_model import DEFAULT_TEXTURE, TextureModel
 Image = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-Fitting = Callable[[Image, Float32], Fit]
 
 PHOTOS: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos"
 SIZE_PX: Final = 640
@@ -53,9 +53,19 @@ class Head:
     """A drawn head and the truth about it."""
 
     image: Image
-    camera: Camera
+    truth: Fit
     vertices: Float32
-    eye_px: float
+
+    @property
+    def camera(self) -> Camera:
+        return self.truth.camera
+
+    @property
+    def eye_px(self) -> float:
+        return self.truth.eye_distance_px
+
+
+Fitting = Callable[[Head, Float32], Fit]
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,14 @@ class Shape:
 
     def vertices(self, model: HeadModel) -> Float32:
         return model.shaped(self.identity, self.expression)
+
+    def fit(self, model: HeadModel, camera: Camera) -> Fit:
+        """What a fit without error would find."""
+        eyes = model.landmarks478.points(self.vertices(model), model.triangles)[[33, 263]].astype(np.float64)
+        right, left = camera.project(camera.to_camera(eyes))
+        none = np.zeros((POINT_COUNT, 2), np.float32)
+        coefficients = self.identity.astype(np.float32), self.expression.astype(np.float32)
+        return Fit(camera, *coefficients, none, float(np.linalg.norm(right - left)))
 
 
 def _posed(rng: np.random.Generator) -> tuple[Shape, Camera]:
@@ -118,24 +136,18 @@ def drawn(model: HeadModel, skin: Skin, rng: np.random.Generator) -> Head:
     image[seen] = rgb * (1 + np.clip(side, -0.35, 0.35))[:, None]
     soft = cv2.GaussianBlur(image, (0, 0), 0.7) + rng.normal(0, 2, image.shape)
     drawing = np.clip(soft, 0, 255).astype(np.uint8)
-    return Head(drawing, camera, vertices, _eyes_px(model, vertices, camera))
+    return Head(drawing, shape.fit(model, camera), vertices)
 
 
 def painted(painter: Painter, rng: np.random.Generator) -> Head:
     """The same head in paint, under a lamp of its own."""
-    pose, camera = _posed(rng)
-    vertices = pose.vertices(painter.model)
+    shape, camera = _posed(rng)
+    vertices = shape.vertices(painter.model)
     lamp = np.array([rng.uniform(-0.6, 0.6), -rng.uniform(0.1, 0.6), -1.0])
     light = Light(lamp / np.linalg.norm(lamp), float(rng.uniform(0.4, 0.7)))
     view = View(camera.rotation, camera.translation_mm, camera.focal_px, SIZE_PX)
     picture = painter.paint(vertices, view, light, int(rng.integers(4)), int(rng.integers(3)))
-    return Head(picture.rgb, camera, vertices, _eyes_px(painter.model, vertices, camera))
-
-
-def _eyes_px(model: HeadModel, vertices: Float32, camera: Camera) -> float:
-    eyes = model.landmarks478.points(vertices, model.triangles)[[33, 263]].astype(np.float64)
-    right, left = camera.project(camera.to_camera(eyes))
-    return float(np.linalg.norm(right - left))
+    return Head(picture.rgb, shape.fit(painter.model, camera), vertices)
 
 
 @dataclass(frozen=True)
@@ -183,16 +195,19 @@ def aligned_mm(found: Float64, truth: Float64) -> float:
 
 def fittings(fitter: FaceFitter, portraits: TextureModel | None) -> dict[str, Fitting]:
     """What is compared, by name."""
-    shipped = TextureModel.load(DEFAULT_TEXTURE)
+    shipped, told = TextureModel.load(DEFAULT_TEXTURE), Weights()
 
-    def alone(image: Image, points: Float32) -> Fit:
-        return fitter.fit(points, *image.shape[:2])
+    def alone(head: Head, points: Float32) -> Fit:
+        return fitter.fit(points, *head.image.shape[:2])
+
+    def knowing(head: Head, points: Float32) -> Fit:
+        known = TextureFitter(fitter, own_texture(fitter, head), replace(told, texture=10))
+        return known.fit(head.image, points)
 
     def with_texture(texture: TextureModel, weights: Weights) -> Fitting:
         whole = TextureFitter(fitter, texture, weights)
-        return lambda image, points: whole.fit(image, points)
+        return lambda head, points: whole.fit(head.image, points)
 
-    told = Weights()
     # Landmarks in pixels of faces that are 200 px from corner to corner, as the authors' images: eyes 95 px.
     taken = replace(told, landmarks=told.landmarks * (95 / 240) ** 2)
     contenders: dict[str, Fitting] = {
@@ -204,7 +219,16 @@ def fittings(fitter: FaceFitter, portraits: TextureModel | None) -> dict[str, Fi
     }
     if portraits is not None:
         contenders["equation 4, texture of other portraits"] = with_texture(portraits, told)
+    contenders["equation 4, this very texture known, tenfold"] = knowing
     return contenders
+
+
+def own_texture(fitter: FaceFitter, head: Head) -> TextureModel:
+    """The texture of that head alone, read where its vertices truly lie."""
+    values, seen = observed(fitter, head.image, head.truth, "gradients")
+    none = np.zeros((1, *values.shape), np.float16)
+    precision = np.where(seen, 30, 0).astype(np.float32)
+    return TextureModel("one head", "none", fitter.model.digest, "gradients", values, none, precision)
 
 
 def of_portraits(fitter: FaceFitter, photos: Sequence[Image]) -> TextureModel:
@@ -232,7 +256,7 @@ def table(title: str, model: HeadModel, heads: Sequence[Head], contenders: dict[
         faces = detector.detect(head.image, max_faces=1)
         for name, fit in contenders.items() if faces else ():
             start = time.perf_counter()
-            result = fit(head.image, faces[0].points_px)
+            result = fit(head, faces[0].points_px)
             took[name].append(1e3 * (time.perf_counter() - start))
             found[name].append(astuple(errors(model, face, head, result)))
     for name, rows in found.items():

@@ -56,9 +56,11 @@ STEPS: Final = (2, 3)  # with each matrix: more change nothing
 #: Landmarks err together: 478 of them say what a few would that erred alone. With eyes 240 px apart the
 #: paper's weights count them so; see docs/fitting.md for what other units would give.
 _EYES_PX: Final = 240.0
-_FEATURE_UNIT: Final = 160.0
+_FEATURE_UNIT: Final = 260.0
 _COUNTED: Final = 2000  # as so many points a face counts, however many are sampled
 _ROBUST: Final = 4.0  # times the median residual: from here on a point counts less
+_LEAST_NOISE: Final = 0.4  # of that of the faces which the texture model was made of
+_SMALL_EXPRESSION: Final = 0.25  # what landmarks say of weaker ones is as often noise
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ class Weights:
     """c_t, c_l and c_s of the cost, the paper's by default. Only their ratios matter to the result.
 
     The paper gives no units. Here: features over the standard deviation of what the texture model leaves of
-    them, times ``_FEATURE_UNIT``; landmarks in pixels of a face whose outer eye corners lie 240 px apart, as
-    68 of them; shape in ``fastface.fitting``'s standard deviations of identity.
+    them in this very photo, times ``_FEATURE_UNIT``; landmarks in pixels of a face whose outer eye corners
+    lie 240 px apart, as 68 of them; shape in ``fastface.fitting``'s standard deviations of identity.
     """
 
     texture: float = 1.0
@@ -273,6 +275,8 @@ class TextureFitter:
         self._components = texture.components[:, self.points].astype(np.float32)
         share = self.weights.texture_share * _COUNTED / max(len(self.points), 1)
         self._whitening = np.sqrt(texture.precision[self.points] * np.float32(share))
+        #: Length of a point's residual in a face that the model knows as well as those it was made of.
+        self._usual = max(float(np.sqrt(share * texture.mean.shape[1])), 1e-9)
 
     def fit(
         self,
@@ -284,8 +288,8 @@ class TextureFitter:
         """Fit ``photo (H, W, 3)`` with its landmarks (478, 2), beginning at ``start``: the fit to the
         landmarks alone if None.
 
-        ``mask (H, W)`` bool: True where nothing lies before the face. The expression is held to that of
-        ``start``, which the landmarks tell surely. Raises ``NoFaceFound`` like ``FaceFitter.fit``,
+        ``mask (H, W)`` bool: True where nothing lies before the face. A strong expression is held to that
+        of ``start``, which the landmarks tell surely. Raises ``NoFaceFound`` like ``FaceFitter.fit``,
         ``BadArgument`` for a mask that is none.
         """
         height, width = photo.shape[:2]
@@ -338,17 +342,23 @@ class TextureFitter:
         return state
 
     def _robust(self, scene: _Scene, state: _State) -> _Term:
-        """What no texture explains, a hand or a strand of hair, counts less (Geman & McClure 1987)."""
+        """Weighed by how well the model knows this face at all, and where it does: what no texture explains,
+        a hand or a strand of hair, counts less (Geman & McClure 1987)."""
         term = _Term.of(scene, scene.weight)
         off = np.linalg.norm(term.left(term.look(state).residual), axis=1)
-        limit = _ROBUST * max(float(np.median(off)), 1e-9)
-        return _Term.of(scene, scene.weight / (1 + (off / limit) ** 2))
+        usual = max(float(np.median(off)), 1e-9)
+        noise = max(usual / self._usual, _LEAST_NOISE)
+        return _Term.of(
+            scene, np.asarray(scene.weight / (noise * (1 + (off / (_ROBUST * usual)) ** 2)), np.float32)
+        )
 
 
 def _started(fit: Fit, log_focal_prior: float) -> _State:
-    camera = fit.camera
-    shape = np.concatenate([fit.identity, fit.expression]).astype(np.float64)
-    rest = np.concatenate([np.zeros_like(fit.identity), fit.expression]).astype(np.float64)
+    """Where Gauss-Newton begins. Expressions are held to those of the fit, small ones to none."""
+    camera, expression = fit.camera, fit.expression.astype(np.float64)
+    shape = np.concatenate([fit.identity, expression])
+    sure = expression**4 / (expression**4 + _SMALL_EXPRESSION**4)
+    rest = np.concatenate([np.zeros(len(fit.identity)), sure * expression])
     focal = float(np.log(camera.focal_px))
     return _State(
         camera.rotation, camera.translation_mm, focal, log_focal_prior, camera.centre_px, shape, rest
