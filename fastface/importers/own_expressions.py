@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ Float32 = NDArray[np.float32]
 
 _OPEN: Final = 0.6  # of jawOpen, at which the two lips are told apart
 _INSIDE: Final = ("teeth", "gums", "tongue", "mouth_interior")
-_FADE_MM: Final = 8.0  # behind the lips, within which the inside of the mouth follows their own motion
+_STEPS_INWARDS: Final = 30
+_DECAY: Final = 0.9  # a step
 _LARGEST_SHARE: Final = 2.0
 _SOFTENINGS: Final = 4
 
@@ -43,7 +44,7 @@ def with_own(
     inside = np.setdiff1d(inside, home.outer)
     lips = np.unique(home.model.triangles[home.model.materials == MATERIALS.index("lips")]).astype(np.int64)
     soft = _Softening(home, np.union1d(lips, rest))
-    nearest, share = _behind(placed.vertices, inside, lips)
+    lining = _Lining(home, inside)
     for name, shape in own.items():
         row = names.index(name)
         read = reading.at(shape[None])
@@ -54,9 +55,21 @@ def with_own(
         power = float((before**2).sum())
         strength = float((before * after).sum()) / power if power > 1e-6 else 0.0
         strength = min(max(strength, 0.0), _LARGEST_SHARE)
-        residual = out[row, nearest] - strength * carried[row, nearest]
-        out[row, inside] = strength * carried[row, inside] + share[:, None] * residual
+        out[row, inside] = strength * carried[row, inside]
+        out[row] += lining(out[row] - strength * carried[row])
     return out
+
+
+def _neighbours(home: Template, materials: tuple[str, ...], rows: NDArray[np.int64]) -> Any:
+    """Sparse (len(rows), V): the mean over each row's neighbours in the mesh of these materials."""
+    sparse = workshop("scipy.sparse")
+    faces = home.model.triangles[home.model.material_triangles(*materials)]
+    one, two = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).T
+    count = len(home.vertices)
+    links = sparse.coo_matrix((np.ones(len(one), np.float32), (one, two)), shape=(count, count)).tocsr()
+    links = ((links + links.T) > 0).astype(np.float32)
+    degree = np.maximum(np.asarray(links.sum(axis=1)).ravel(), 1)
+    return (sparse.diags_array(1 / degree) @ links).tocsr()[rows]
 
 
 class _Softening:
@@ -65,15 +78,7 @@ class _Softening:
     """
 
     def __init__(self, home: Template, rows: NDArray[np.int64]) -> None:
-        sparse = workshop("scipy.sparse")
-        faces = home.model.triangles[home.model.material_triangles("skin", "lips", "eyelids")]
-        one, two = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).T
-        count = len(home.vertices)
-        links = sparse.coo_matrix((np.ones(len(one), np.float32), (one, two)), shape=(count, count)).tocsr()
-        links = ((links + links.T) > 0).astype(np.float32)
-        degree = np.maximum(np.asarray(links.sum(axis=1)).ravel(), 1)
-        self._mean = (sparse.diags_array(1 / degree) @ links).tocsr()[rows]
-        self._rows = rows
+        self._mean, self._rows = _neighbours(home, ("skin", "lips", "eyelids"), rows), rows
 
     def __call__(self, field: Float32) -> Float32:
         """``field (V, 3)``, softened."""
@@ -83,10 +88,22 @@ class _Softening:
         return soft
 
 
-def _behind(
-    vertices: NDArray[np.float64], inside: NDArray[np.int64], lips: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], Float32]:
-    """For each vertex of the mouth's inside the nearest one of the lips, and how far it follows that."""
-    away = np.linalg.norm(vertices[inside][:, None] - vertices[lips][None], axis=2)
-    share = np.exp(-0.5 * (away.min(axis=1) / _FADE_MM) ** 2)
-    return lips[away.argmin(axis=1)], share.astype(np.float32)
+class _Lining:
+    """Takes what the lips do on their own into the mouth's lining behind each, along the mesh, so that the
+    lining of one lip never follows the other; it dies away inwards.
+    """
+
+    def __init__(self, home: Template, inside: NDArray[np.int64]) -> None:
+        lining = np.unique(home.model.triangles[home.model.material_triangles("mouth_interior")])
+        self._rows = np.intersect1d(lining, inside).astype(np.int64)
+        self._mean = _neighbours(home, ("lips", "mouth_interior"), self._rows)
+
+    def __call__(self, residual: Float32) -> Float32:
+        """``residual (V, 3)``, of which the lips' is read; (V, 3) of the lining, zero elsewhere."""
+        field = residual.copy()
+        field[self._rows] = 0
+        for _ in range(_STEPS_INWARDS):
+            field[self._rows] = _DECAY * (self._mean @ field)
+        taken = np.zeros_like(field)
+        taken[self._rows] = field[self._rows]
+        return taken
