@@ -90,7 +90,8 @@ FF_INLINE void test_boxes(const Piece& piece, std::int32_t at, std::int64_t widt
 }
 
 template <class Target, class Ink>
-FF_INLINE void settle_samples(const Target& target, const std::int32_t* triangles, const Ink* inks, Samples& samples) {
+FF_INLINE void settle_samples(const Target& given, const std::int32_t* triangles, const Ink* inks, Samples& samples) {
+  const Target target = given;
   float* depth = target.depth;
   std::int32_t* id = target.id;
   const std::int32_t count = samples.count;

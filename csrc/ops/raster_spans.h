@@ -232,8 +232,9 @@ void draw_wide(const Target& target, const Mesh& mesh, const Setup& s, std::int6
 }
 
 template <int N, class Target>
-void draw_set_up(const Target& target, const Mesh& mesh, const Setup& s, std::int64_t count, std::int64_t begin,
+void draw_set_up(const Target& given, const Mesh& mesh, const Setup& s, std::int64_t count, std::int64_t begin,
                  std::int64_t end) {
+  const Target target = given;  // at hand: for all that the compiler knows, a vector's store may change the other
   for (std::int64_t k = 0; k < count; ++k) {
     const std::int64_t row0 = s.y0[k] > begin ? s.y0[k] : begin, row1 = s.y1[k] < end - 1 ? s.y1[k] : end - 1;
     if (row0 > row1 || s.keep[k] == kDrop) continue;

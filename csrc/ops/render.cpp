@@ -86,7 +86,7 @@ Slot take_slot(const Plan& plan, Arena& arena) {
   for (std::int64_t i = 0; i < plan.workers; ++i) {
     Planes planes;
     planes.stride = Planes::stride_for(plan.width);
-    const std::int64_t area = plan.bands.rows * planes.stride;
+    const std::int64_t area = plan.bands.rows * planes.stride / 1024 * 1024 + 1024 + Planes::kApart;
     planes.depth = arena.take<float>(area);
     planes.id = arena.take<std::int32_t>(area);
     for (float** plane : {&planes.dx, &planes.dy, &planes.gain}) *plane = arena.take<float>(area);

@@ -169,12 +169,33 @@ inline Four painted_at(const Frame& frame, std::int64_t row, std::int64_t column
       shading::interpolated(frame.shade.colour, frame.mesh.triangles + 3 * triangle, b1, b2));
 }
 
-// One row's pixels, where something is drawn anew.
-inline void colour_soft_row(const Frame& frame, const Listed& listed) {
+// Pixels [i, end) of those listed, none of them drawn anew.
+inline void colour_plain(const Frame& frame, const Listed& listed, std::int32_t i, std::int32_t end) {
+  const std::int64_t stride = 8 * frame.shade.op->photo.shape[1];
+  const std::uint8_t* photo = frame.shade.op->photo.data;
+  std::uint8_t* image = frame.image + listed.row * frame.image_stride;
+#if defined(__AVX512F__)
+  for (; i + 4 <= end; i += 4) {
+    const std::int32_t* c = listed.changed + i;
+    if ((c[0] & c[1] & c[2] & c[3]) != 0) {
+      colour_four(photo, stride, listed, i, image);
+      continue;
+    }
+    for (int k = 0; k < 4; ++k)
+      if (c[k] != 0) finish_pixel(shading::sample(photo, stride, listed.taps, i + k), image + listed.offset[i + k]);
+  }
+#endif
+  for (; i < end; ++i)
+    if (listed.changed[i] != 0)
+      finish_pixel(shading::sample(photo, stride, listed.taps, i), image + listed.offset[i]);
+}
+
+// Those of one row among which something drawn anew may be, or what is next to it.
+inline void colour_soft(const Frame& frame, const Listed& listed, std::int32_t i, std::int32_t end) {
   const shading::Frame& f = frame.shade;
   const std::int64_t stride = 8 * f.op->photo.shape[1], row = listed.row;
   std::uint8_t* image = frame.image + row * frame.image_stride;
-  for (std::int32_t i = 0; i < listed.count; ++i) {
+  for (; i < end; ++i) {
     if (listed.changed[i] == 0) continue;
     const std::int64_t column = listed.offset[i] / 3;
     Four colour = shading::sample(f.op->photo.data, stride, listed.taps, i);
@@ -186,31 +207,19 @@ inline void colour_soft_row(const Frame& frame, const Listed& listed) {
       colour += share * (beneath - colour);
     }
     finish_pixel(colour, image + listed.offset[i]);
-    if (column < frame.soft_left || column >= frame.soft_end_column) continue;
     shading::store_three(f.source + (row * f.width + column) * 3, colour);
     f.mask[row * f.width + column] = static_cast<std::uint8_t>(1 + layer);
   }
 }
 
-inline void colour_listed(const Frame& frame, const Listed& listed) {
-  const std::int64_t stride = 8 * frame.shade.op->photo.shape[1];
-  const std::uint8_t* photo = frame.shade.op->photo.data;
-  std::uint8_t* image = frame.image + listed.row * frame.image_stride;
-  std::int32_t i = 0;
-#if defined(__AVX512F__)
-  for (; i + 4 <= listed.count; i += 4) {
-    const std::int32_t* c = listed.changed + i;
-    if ((c[0] & c[1] & c[2] & c[3]) != 0) {
-      colour_four(photo, stride, listed, i, image);
-      continue;
-    }
-    for (int k = 0; k < 4; ++k)
-      if (c[k] != 0) finish_pixel(shading::sample(photo, stride, listed.taps, i + k), image + listed.offset[i + k]);
-  }
-#endif
-  for (; i < listed.count; ++i)
-    if (listed.changed[i] != 0)
-      finish_pixel(shading::sample(photo, stride, listed.taps, i), image + listed.offset[i]);
+// A row that what is drawn anew reaches into: listed from left to right.
+inline void colour_soft_row(const Frame& frame, const Listed& listed) {
+  std::int32_t left = 0, right = listed.count;
+  while (left < right && listed.offset[left] < 3 * frame.soft_left) ++left;
+  while (right > left && listed.offset[right - 1] >= 3 * frame.soft_end_column) --right;
+  colour_plain(frame, listed, 0, left);
+  colour_soft(frame, listed, left, right);
+  colour_plain(frame, listed, right, listed.count);
 }
 
 inline void note_changed(const Frame& frame, const Listed& listed) {
@@ -228,7 +237,7 @@ inline void colour_pixels(const Frame& frame, bool soft, Listed& listed) {
   if (soft) {
     colour_soft_row(frame, listed);
   } else {
-    colour_listed(frame, listed);
+    colour_plain(frame, listed, 0, listed.count);
   }
   if (frame.mask != nullptr) note_changed(frame, listed);
   listed.count = 0;

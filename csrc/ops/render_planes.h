@@ -32,7 +32,10 @@ struct Planes {
   const std::int32_t* triangles;
   const std::uint8_t* layer;
 
-  static std::int64_t stride_for(std::int64_t width) { return (width + raster::kSpan + 15) / 16 * 16; }
+  // Odd numbers of cache lines, and planes a little further apart than they need be: addresses that agree in their last
+  // twelve bits are taken for the same when a load looks for earlier stores.
+  static constexpr std::int64_t kApart = 208;
+  static std::int64_t stride_for(std::int64_t width) { return ((width + raster::kSpan + 15) / 16 | 1) * 16; }
 
   // A triangle's motion: at its first vertex, and towards the second and the third.
   struct Slopes {
@@ -51,9 +54,21 @@ struct Planes {
     }
     return slopes;
   }
+  // The same in every lane.
   template <int N>
-  FF_INLINE Slopes begin(std::int32_t triangle) const {
-    return begin_one(triangle);
+  struct WideSlopes {
+    Vec<float, N> start[3], second[3], third[3];
+  };
+  template <int N>
+  FF_INLINE WideSlopes<N> begin(std::int32_t triangle) const {
+    const Slopes one = begin_one(triangle);
+    WideSlopes<N> wide;
+    for (int c = 0; c < 3; ++c) {
+      wide.start[c] = splat<Vec<float, N>>(one.start[c]);
+      wide.second[c] = splat<Vec<float, N>>(one.second[c]);
+      wide.third[c] = splat<Vec<float, N>>(one.third[c]);
+    }
+    return wide;
   }
 
   FF_INLINE void write_one(const Slopes& s, std::int64_t pixel, float b1, float b2) const {
@@ -63,10 +78,10 @@ struct Planes {
     gain[pixel] = at[2];
   }
   template <int N>
-  FF_INLINE void write(const Slopes& s, std::int64_t pixel, Lanes<N> wins, Vec<float, N> b1, Vec<float, N> b2) const {
+  FF_INLINE void write(const WideSlopes<N>& s, std::int64_t pixel, Lanes<N> wins, Vec<float, N> b1,
+                       Vec<float, N> b2) const {
     float* const plane[3] = {dx, dy, gain};
-    for (int c = 0; c < 3; ++c)
-      store_where<N>(plane[c] + pixel, wins, Vec<float, N>(s.start[c] + b1 * s.second[c] + b2 * s.third[c]));
+    for (int c = 0; c < 3; ++c) store_where<N>(plane[c] + pixel, wins, s.start[c] + b1 * s.second[c] + b2 * s.third[c]);
   }
 };
 
