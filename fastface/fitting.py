@@ -286,12 +286,14 @@ class Projection:
         return jacobian.reshape(len(jacobian), -1)
 
 
-def lower_gram(rows: Float32) -> Float64:
-    """The lower triangle of ``rows @ rows.T``, by bands."""
+def lower_gram(rows: Float32, columns: int = 512) -> Float64:
+    """The lower triangle of ``rows @ rows.T``, by bands and so many columns at once."""
     normal = np.zeros((len(rows), len(rows)))
-    for start in range(0, len(rows), _BAND):
-        end = start + _BAND
-        normal[start:end, :end] = rows[start:end] @ rows[:end].T
+    for first in range(0, rows.shape[1], columns):
+        part = rows[:, first : first + columns]
+        for start in range(0, len(rows), _BAND):
+            end = start + _BAND
+            normal[start:end, :end] += part[start:end] @ part[:end].T
     return normal
 
 

@@ -204,8 +204,10 @@ class _Term:
 
     @classmethod
     def of(cls, scene: _Scene, weight: Float32) -> _Term:
-        basis = (scene.components * weight[:, None]).reshape(len(scene.components), -1)
-        return cls(scene, weight, np.asarray(np.linalg.qr(basis.T)[0], np.float32))
+        basis = (scene.components * weight[:, None]).reshape(len(scene.components), -1).astype(np.float64)
+        size, turn = np.linalg.eigh(basis @ basis.T)
+        kept = size > 1e-9 * max(float(size.max(initial=0)), 1e-9)
+        return cls(scene, weight, (basis.T @ (turn[:, kept] / np.sqrt(size[kept]))).astype(np.float32))
 
     def left(self, residual: Float32) -> Float32:
         """What no texture of the model explains of ``residual (N, C)``."""
@@ -233,9 +235,10 @@ class _Term:
         a = np.sqrt(tensor[:, 0, 0] + 1e-9)
         b = tensor[:, 0, 1] / a
         d = np.sqrt(np.maximum(tensor[:, 1, 1] - b * b, 0))
-        out = self.out.reshape(*look.residual.shape, -1)
-        taken = np.einsum("nck,ncd->kdn", out, look.slopes, optimize=True).reshape(out.shape[2], -1)
-        inner = rows @ taken.T
+        out = self.out.reshape(*look.residual.shape, self.out.shape[1])
+        taken = np.einsum("nck,ncd->kdn", out, look.slopes, optimize=True)
+        taken = taken.reshape(out.shape[2], 2 * len(out))
+        inner = np.einsum("ur,kr->uk", rows, taken)  # too little to wake BLAS's threads for
         pairs = rows.reshape(len(rows), 2, -1)
         pairs[:, 0] *= a
         pairs[:, 0] += b * pairs[:, 1]
@@ -269,8 +272,9 @@ class TextureFitter:
         known = np.intersect1d(face_vertices(model), np.flatnonzero(texture.precision > 0))
         self.points = spread_out(model, known, MOST_POINTS)
         self._mean = model.vertices[self.points].astype(np.float64)
-        bases = (model.identity[: fitter._modes], model.expression)
-        self._basis = np.concatenate([basis[:, self.points] for basis in bases]).astype(np.float32)
+        #: (K + E, V, 3) in single precision: to convert it for every photo would take half of a fit.
+        self._whole = np.concatenate([model.identity[: fitter._modes], model.expression]).astype(np.float32)
+        self._basis = self._whole[:, self.points]
         self._texture_mean = texture.mean[self.points]
         self._components = texture.components[:, self.points].astype(np.float32)
         share = self.weights.texture_share * _COUNTED / max(len(self.points), 1)
@@ -316,7 +320,8 @@ class TextureFitter:
 
     def _scene(self, photo: Image, fit: Fit, mask: NDArray[np.bool_] | None) -> _Scene:
         crop = Crop.of(photo, fit, self.texture.feature, mask)
-        vertices = self.fitter.model.shaped(fit.identity, fit.expression)
+        flat = np.concatenate([fit.identity, fit.expression]) @ self._whole.reshape(len(self._whole), -1)
+        vertices = self.fitter.model.vertices + flat.reshape(-1, 3)
         seen = np.flatnonzero(visible(self.fitter.model, vertices, fit, crop, self.points))
         basis = np.ascontiguousarray(self._basis[:, seen])
         return _Scene(

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 from benchmarks.texture_fit import Errors, Head, errors, own_texture, painted
-from fastface.engine import Engine
+from fastface.cli.app import app
+from fastface.engine import Engine, FittedFace
 from fastface.errors import BadArgument, BadModelFile
+from fastface.exports.models.build_texture import learn_texture
 from fastface.features import FEATURES, dense_features, sample
 from fastface.fitting import FaceFitter, Fit
 from fastface.landmarks import LandmarkDetector
@@ -186,6 +189,15 @@ def test_engine_fits_photographs_by_texture(portrait: Callable[..., NDArray[np.u
     assert (engine.render(textured) == photo).all()  # neutral stays the photo
 
 
+def test_the_command_fits_by_texture(shared: Path, tmp_path: Path) -> None:
+    photo = str(shared / "data" / "photos" / "cc0" / "lisa1.jpg")
+    for name, options in (("plain", []), ("textured", ["--texture"])):
+        command = ["fit", photo, *options, "-o", str(tmp_path / f"{name}.npz")]
+        assert CliRunner().invoke(app, command).exit_code == 0
+    plain, textured = (FittedFace.load(tmp_path / f"{name}.npz") for name in ("plain", "textured"))
+    assert np.abs(plain.identity - textured.identity).max() > 0.01
+
+
 def test_the_fit_is_quick(fitter: FaceFitter, texture: TextureModel, heads: list[Seen]) -> None:
     """120 ms are allowed, 50 it takes; the fastest of several, since the machine may be busy."""
     head, points = heads[0]
@@ -196,6 +208,29 @@ def test_the_fit_is_quick(fitter: FaceFitter, texture: TextureModel, heads: list
         whole.fit(head.image, points)
         took.append(time.perf_counter() - start)
     assert min(took) < 0.120
+
+
+def test_a_texture_is_learned_from_what_each_face_shows(fitter: FaceFitter) -> None:
+    """Mean and components of a known linear model come back, though no face shows every vertex."""
+    rng, model = np.random.default_rng(0), fitter.model
+    known, true = rng.standard_normal((400, 4)), rng.standard_normal((2, 400, 4))
+    amounts = rng.standard_normal((24, 2))
+    values = np.zeros((24, len(model.vertices), 4), np.float32)
+    values[:, :400] = known + np.tensordot(amounts, true, axes=1) + 0.01 * rng.standard_normal((24, 400, 4))
+    seen = np.zeros(values.shape[:2], bool)
+    seen[:, :400] = rng.random((24, 400)) < 0.7
+    values[~seen] = 1e3  # what is not seen must not be looked at
+    made = learn_texture(
+        model, values, seen, 2, feature="gradients", source="test", license="none", rounds=60
+    )
+    made.check(model)
+    assert (made.precision[:400] > 1000).all()
+    assert not made.precision[400:].any()
+    wanted = known + np.tensordot(amounts.mean(0), true, axes=1)
+    np.testing.assert_allclose(made.mean[:400], wanted, atol=0.05)
+    space = made.components[:, :400].reshape(2, -1).astype(float)
+    off = true.reshape(2, -1) - np.linalg.lstsq(space.T, true.reshape(2, -1).T, rcond=None)[0].T @ space
+    assert np.linalg.norm(off) < 0.05 * np.linalg.norm(true)
 
 
 # ------------------------------------------------------------------------------------------------- refusals

@@ -70,6 +70,8 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description="Make the texture model of the default head.")
     arguments.add_argument("photos", type=Path)
     arguments.add_argument("-o", "--output", type=Path, default=DEFAULT_TEXTURE)
+    arguments.add_argument("--license", default="CC0-1.0", help="of the photos")
+    arguments.add_argument("--components", type=int, default=COMPONENTS)
     asked = arguments.parse_args()
     fitter = FaceFitter(load_default())
     faces = [*of_portraits(fitter, asked.photos), *of_painted_heads(fitter, PAINTED, SEED)]
@@ -78,10 +80,10 @@ def main() -> None:
         fitter.model,
         values,
         seen,
-        COMPONENTS,
+        asked.components,
         feature=FEATURE,
-        source=f"{len(faces) - PAINTED} views of CC0 portraits, {PAINTED} painted heads",
-        license="CC0-1.0",
+        source=f"{len(faces) - PAINTED} views of portraits, {PAINTED} painted heads",
+        license=asked.license,
     )
     texture.save(asked.output)
     print(f"{asked.output}: {len(faces)} faces, {int((texture.precision > 0).sum())} vertices seen")

@@ -44,7 +44,7 @@ def open_engine(model: str, device: Device, threads: int | None) -> Engine:
     return Engine(model, device=device.value, threads=threads)
 
 
-def open_face(engine: Engine, source: Path) -> FittedFace:
+def open_face(engine: Engine, source: Path, *, texture: bool = False) -> FittedFace:
     """A fit from a photo, or the one kept in a ``.npz``; the latter must belong to the engine's head
     model."""
     from fastface.errors import BadImage
@@ -55,7 +55,7 @@ def open_face(engine: Engine, source: Path) -> FittedFace:
         return FittedFace.load(source)
     if not source.exists():
         raise BadImage(f"{source}: no such file")
-    return engine.fit(source)
+    return engine.fit(source, texture=True) if texture else engine.fit(source)
 
 
 def parse_action_units(words: list[str]) -> dict[str, float]:

@@ -83,6 +83,9 @@ def draw_sheet(
 def fit(
     photo: Annotated[Path, typer.Argument(help="A photo.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .npz file.", show_default=False)],
+    texture: Annotated[
+        bool, typer.Option("--texture", help="Fit what the face looks like too, not its landmarks alone.")
+    ] = False,
     model: opt.ModelOption = "default",
     device: opt.DeviceOption = opt.Device.CPU,
     threads: opt.ThreadsOption = None,
@@ -100,7 +103,7 @@ def fit(
         engine = opt.open_engine(model, device, threads)
         if photo.suffix.casefold() == ".npz":
             raise BadArgument(f"{photo}: is a fit already")
-        face = opt.open_face(engine, photo)
+        face = opt.open_face(engine, photo, texture=texture)
         face.save(output)
         report.say(
             f"{output}  yaw {face.yaw_deg:+.1f}°, pitch {face.pitch_deg:+.1f}°, roll {face.roll_deg:+.1f}°, "
