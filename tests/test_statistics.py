@@ -90,3 +90,27 @@ def test_a_folder_of_meshes_becomes_a_head_model(people: NDArray[Any], tmp_path:
     refused = CliRunner().invoke(app, ["model", "build", str(tmp_path / "none"), "-o", str(output)])
     assert refused.exit_code == 1
     assert len(refused.stderr.splitlines()) == 1
+
+
+def test_scans_come_on_to_the_mesh_and_bad_ones_are_named(people: NDArray[Any], tmp_path: Path) -> None:
+    """A person's skin, turned and in metres, as if it had been scanned; and a file that is none."""
+    model = load_default()
+    skin = model.triangles[model.material_triangles("skin", "lips", "eyelids", "eyeballs")]
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    turned = people[0] @ rotation_of(np.array([0.1, 0.2, 0.05])).T / 1000
+    np.savez(scans / "one.npz", vertices=turned.astype(np.float32), triangles=skin)
+    (scans / "two.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    output = tmp_path / "registered"
+    words = ["model", "register", str(scans), "-o", str(output), "--threads", "1", "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1, done.output
+    told = json.loads(done.stdout)
+    assert told["registered"] == 1
+    assert [failure["scan"] for failure in told["failed"]] == ["two.obj"]
+    found = np.load(output / "one.npz")["vertices"]
+    assert found.shape == model.vertices.shape
+    face = np.unique(skin[np.abs(model.expression).max(axis=(0, 2))[skin].min(axis=1) > 0.5])
+    back = aligned(np.stack([people[0], found.astype(np.float64)]), face)
+    assert np.median(np.linalg.norm(back[0, face] - back[1, face], axis=1)) < 2.5
+    assert json.loads(CliRunner().invoke(app, words).stdout)["kept"] == 1
