@@ -27,7 +27,7 @@ from fastface.affect_csv import (
     read_key_frames,
 )
 from fastface.affect_tables import CIRCUMPLEX, EVERYDAY, EXPRESSIONS, PROTOTYPES, SHAPES, SUPPORTS
-from fastface.class_model import affect_classes
+from fastface.class_model import AffectClasses, affect_classes, columns_of
 from fastface.errors import BadAffect
 
 Coefficients = NDArray[np.float32]
@@ -238,8 +238,10 @@ class TableAffectModel:
     """The tables of ``affect_tables`` as a model; valence and arousal by the classes of ``class_model``. An
     unknown family of heads uses the default head's."""
 
-    def __init__(self, family: str = "default") -> None:
+    def __init__(self, family: str = "default", classes: AffectClasses | None = None) -> None:
         self.family = family if family in PROTOTYPES else "default"
+        self._classes = classes or affect_classes(self.family)
+        self._class_columns = columns_of(self._classes, SHAPES)
         table = PROTOTYPES[self.family]
         self._prototypes: Array = np.array([au.spread(table[name]) for name in _POINTS])
         self._bend: Array = np.array([_bend(self.family, name) for name in _POINTS])
@@ -257,7 +259,7 @@ class TableAffectModel:
         if kind == "action_units":
             shapes = au.shapes_of_action_units(*au.split_action_units(columns, values))
         elif kind == "valence_arousal":
-            shapes = affect_classes(self.family).at(values[:, 0], values[:, 1])
+            shapes = self._classes.at(values[:, 0], values[:, 1])[:, self._class_columns]
         else:
             weights = np.zeros((len(values), len(_POINTS)))
             weights[:, [_POINTS.index(name) for name in columns]] = values
@@ -328,10 +330,10 @@ class TableAffectModel:
 
 
 @lru_cache(maxsize=16)
-def affect_model(family: str = "default") -> TableAffectModel:
-    """The model for a family of heads: "default" (MakeHuman), "ict", or a head model's name,
-    "ict-facekit"."""
-    return TableAffectModel(family if family in PROTOTYPES else family.split("-")[0].casefold())
+def affect_model(family: str = "default", classes: AffectClasses | None = None) -> TableAffectModel:
+    """The model for a family of heads: "default" (MakeHuman), "ict", or a head model's name, "ict-facekit";
+    ``classes`` in the place of those that ship."""
+    return TableAffectModel(family if family in PROTOTYPES else family.split("-")[0].casefold(), classes)
 
 
 @lru_cache(maxsize=32)

@@ -19,6 +19,7 @@ from fastface import ops
 from fastface.affect import Affect, AffectPath, affect_model
 from fastface.affect_tables import HEAD_UNITS
 from fastface.binding import Binding, bind
+from fastface.class_model import AffectClasses
 from fastface.device import Device, DeviceArray, cuda_problem, open_device
 from fastface.device_rendering import DeviceRenderer, DeviceTurningRenderer
 from fastface.displacement import displacement_px
@@ -73,7 +74,8 @@ class Engine:
 
     ``model``: "default", "ict", a path to a head model file or a ``HeadModel``. ``device``: "cpu", "cuda",
     "auto" (cuda where it is there) or a ``fastface.device.Device``; one that is not there raises
-    ``ProviderUnavailable``. ``threads``: all cores if None.
+    ``ProviderUnavailable``. ``threads``: all cores if None. ``affects``: what valence and arousal look
+    like, an ``AffectClasses`` or its file; the model that ships if None.
 
     On a device ``render`` and ``render_batch`` give ``DeviceArray``s, which stay there: torch and CuPy take
     them by DLPack, ``.numpy()`` copies them to the host. ``stream`` and ``mask`` give NumPy arrays.
@@ -85,6 +87,7 @@ class Engine:
         *,
         device: str | Device = "cpu",
         threads: int | None = None,
+        affects: str | os.PathLike[str] | AffectClasses | None = None,
     ) -> None:
         whole = isinstance(threads, int) and not isinstance(threads, bool)
         if threads is not None and not (whole and 1 <= threads <= 1024):
@@ -93,7 +96,8 @@ class Engine:
         self.device = "cpu" if self._on is None else self._on.kind
         self.model = open_model(model)
         self.threads = threads or _cores()
-        self._affects = affect_model(self.model.name)
+        classes = AffectClasses.load(affects) if isinstance(affects, str | os.PathLike) else affects
+        self._affects = affect_model(self.model.name, classes)
         self._fitter = FaceFitter(self.model)
         self._textured: dict[bool | TextureModel, TextureFitter] = {}
         self._rigs = RigBuilder(self._fitter)

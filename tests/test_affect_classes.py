@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from typer.testing import CliRunner
 
+from fastface import Affect, Engine
 from fastface.affect_tables import EXPRESSIONS, SHAPES
 from fastface.class_model import AffectClasses, affect_classes
 from fastface.cli.app import app
@@ -231,3 +232,16 @@ def test_the_commands_make_use_and_draw_an_affect_model(tmp_path: Path) -> None:
     missing = CliRunner().invoke(app, ["affect", "build", str(tmp_path / "none"), "-o", str(model)])
     assert missing.exit_code == 1
     assert len(missing.stderr.splitlines()) == 1
+
+
+def test_an_engine_takes_a_model_of_ones_own(classes: AffectClasses, tmp_path: Path) -> None:
+    classes.save(tmp_path / "mine.npz")
+    point = Affect.va(0.7, 0.1)
+    mine, shipped = Engine(affects=tmp_path / "mine.npz"), Engine()
+    names = shipped.model.expression_names
+    own = mine._affects.coefficients(point, names)
+    expected = AffectClasses.load(tmp_path / "mine.npz").at(np.array([0.7]), np.array([0.1]))[0]
+    np.testing.assert_allclose(own, expected[[SHAPES.index(name) for name in names]], atol=1e-6)
+    assert np.abs(own - shipped._affects.coefficients(point, names)).max() > 0.01
+    with pytest.raises(BadModelFile):
+        Engine(affects=tmp_path / "none.npz")
