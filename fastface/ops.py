@@ -130,15 +130,23 @@ def pack_basis(basis: NDArray[Any], *, dtype: type | None = None, drop_below_mm:
         raise BadArgument(f"pack_basis: basis must be (K, V, 3) float32 or float16, got {got}")
     modes, vertices, _ = basis.shape
     count = -(-vertices // DEFORM_BLOCK)
-    padded = np.zeros((modes, count * DEFORM_BLOCK, 3), target)
+    size = np.abs(basis)
     with np.errstate(over="ignore"):
-        padded[:, :vertices] = basis
-    if not np.isfinite(padded).all():
-        raise BadArgument(f"pack_basis: basis must be finite in {target}")
-    split = padded.reshape(modes, count, DEFORM_BLOCK, 3)
-    moves = np.abs(split).max(axis=(2, 3), initial=0.0) > drop_below_mm
-    blocks = np.ascontiguousarray(split.transpose(1, 0, 3, 2))
-    return PackedBasis(blocks, np.ascontiguousarray(moves.T.astype(np.uint8)), vertices)
+        if not np.isfinite(np.asarray(size.max(initial=0.0)).astype(target)):
+            raise BadArgument(f"pack_basis: basis must be finite in {target}")
+    blocks = np.zeros((count, modes, 3, DEFORM_BLOCK), target)
+    moves = np.zeros((count, modes), np.uint8)
+    whole = vertices // DEFORM_BLOCK
+    for first, blocks_at_once in ((0, whole), (whole, count - whole)):
+        start, end = first * DEFORM_BLOCK, min((first + blocks_at_once) * DEFORM_BLOCK, vertices)
+        if start == end:
+            continue
+        split = 3, modes, blocks_at_once, (end - start) // blocks_at_once
+        planes, sizes = (part.transpose(2, 0, 1)[:, :, start:end].reshape(split) for part in (basis, size))
+        some = slice(first, first + blocks_at_once)
+        blocks[some, :, :, : split[3]] = planes.transpose(2, 1, 0, 3)
+        moves[some] = (sizes.max(axis=(0, 3)) > drop_below_mm).T
+    return PackedBasis(blocks, moves, vertices)
 
 
 class Deformed(NamedTuple):

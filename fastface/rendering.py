@@ -115,7 +115,7 @@ class FaceRenderer:
         finally:
             self._idle.append(workspace)
 
-    def _mixes(self, screen: Float32) -> Float32:
+    def shares(self, screen: Float32) -> Float32:
         """(B, 3) how much of each eye is drawn without its lids, and of the painted mouth: none at rest, all
         once lids or lips have parted by a hair.
         """

@@ -107,14 +107,23 @@ class RigBuilder:
     def __init__(self, fitter: FaceFitter) -> None:
         self.fitter, self.model = fitter, fitter.model
         self._identity = self.model.identity.astype(np.float32)
-        self.expression = self.model.expression.astype(np.float32)
+        # (3, E, V): coordinate by coordinate, so that picking vertices and turning them are long runs.
+        self._expression = np.ascontiguousarray(self.model.expression.transpose(2, 0, 1), np.float32)
 
     def shaped(self, fit: Fit) -> Float32:
         """(V, 3) head space: the mean with the fit's identity and expression."""
-        vertices = self.model.vertices.copy().reshape(-1)
-        for coefficients, basis in ((fit.identity, self._identity), (fit.expression, self.expression)):
-            vertices += coefficients @ basis[: len(coefficients)].reshape(len(coefficients), -1)
-        return vertices.reshape(-1, 3)
+        vertices = self.model.vertices.copy()
+        modes = self._identity[: len(fit.identity)]
+        vertices += (fit.identity @ modes.reshape(len(modes), -1)).reshape(-1, 3)
+        for axis, modes in enumerate(self._expression):
+            vertices[:, axis] += fit.expression @ modes[: len(fit.expression)]
+        return vertices
+
+    def turned(self, vertices: NDArray[np.int64], rotation: NDArray[np.float64]) -> Float32:
+        """(E, N, 3) camera space: what the expressions add to some vertices."""
+        picked = self._expression.take(vertices, axis=2)
+        planes = rotation.astype(np.float32) @ picked.reshape(3, -1)
+        return planes.reshape(picked.shape).transpose(1, 2, 0)
 
     def build(self, fit: Fit, photo: Image, landmarks_px: Float32, *, turns: bool = False) -> Rig:
         """Cut, bind and light one fitted face; ``photo (H, W, 3)``, ``landmarks_px (478, 2)`` in it. With
@@ -143,15 +152,16 @@ def _build(builder: RigBuilder, fit: Fit, photo: Image, landmarks_px: Float32, t
     rim = _Rim(marks[list(FACE_RIM)], window)
     mesh = _cut(model, posed, rest, rim, _FACING_TURN if turns else _FACING)
     vertices = posed[mesh.vertices]
-    turned = builder.expression[:, mesh.vertices].reshape(-1, 3) @ camera.rotation.T.astype(np.float32)
-    turned = turned.reshape(len(builder.expression), -1, 3)
+    turned = builder.turned(mesh.vertices, camera.rotation)
     place = rest[mesh.vertices]
     sheet = _sheet(vertices, place, turned, mesh, rim, camera, fit.eye_distance_px, window, reach)
 
     neutral = np.concatenate([vertices, sheet.vertices])
     triangles = np.concatenate([mesh.triangles, sheet.triangles + np.int32(len(vertices))])
     layer = np.concatenate([_layers(model, mesh), np.full(len(sheet.triangles), SKIN, np.uint8)])
-    basis = np.concatenate([turned, sheet.basis], axis=1)
+    # In memory, too, coordinate by coordinate: that is how it will be packed.
+    planes = np.concatenate([part.transpose(2, 0, 1) for part in (turned, sheet.basis)], axis=2)
+    basis = planes.transpose(1, 2, 0)
     rest_px = np.concatenate([rest[mesh.vertices], sheet.rest_px])
     fan_start, fans = _fans(triangles[: len(mesh.triangles)], len(neutral))
     normals = vertex_normals(neutral, triangles, fan_start, fans)
@@ -262,14 +272,14 @@ class _Mesh:
 def _cut(model: HeadModel, posed: Float32, rest: Float32, rim: _Rim, least_facing: float) -> _Mesh:
     """The patch: skin inside the rim that faces the viewer, lids, lips and all that lies in the mouth."""
     corners = posed[model.triangles]
-    middle = corners.mean(1)
     facing = _facing(corners)
     skin = model.materials == MATERIALS.index("skin")
-    place = rest[model.triangles].mean(1)
-    inside = rim.distance(place) > 0
-    depth_limit = np.median(posed[model.triangles[skin]][:, :, 2][inside[skin]]) + 90.0
+    first, second, third = (rest.take(corner, axis=0) for corner in model.triangles.T)
+    inside = rim.distance((first + second + third) / 3) > 0
+    depth = corners[:, :, 2]
+    depth_limit = np.median(depth[skin & inside]) + 90.0
     mouth = np.isin(model.materials, [MATERIALS.index(name) for name in _PAINTED])
-    keep = mouth | (inside & (~skin | (facing > least_facing)) & (middle[:, 2] < depth_limit))
+    keep = mouth | (inside & (~skin | (facing > least_facing)) & (depth.mean(1) < depth_limit))
     kept = np.flatnonzero(keep)
     used = np.zeros(len(model.vertices), bool)
     used[model.triangles[kept]] = True

@@ -60,7 +60,7 @@ class TurningRenderer(FaceRenderer):
         shared: dict[str, Any] = {"threads": self.threads, "workspace": workspace}
         deltas = self.deltas(coefficients)
         positions, screen = ops.deform(bound.neutral, bound.basis, deltas, bound.camera, **shared)
-        mixes = self._mixes(screen)
+        mixes = self.shares(screen)
         if pose.any():
             self._turn(positions[0], screen[0], pose)
         height, width = bound.window.height, bound.window.width

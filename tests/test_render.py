@@ -72,7 +72,7 @@ def step_by_step(bound: Binding, rows: Float32) -> tuple[Image, Image]:
     found = ops.rasterize(mesh.screen, bound.shading.triangles, *size, cull_backfaces=CULL_BACKFACES)
     controls = renderer.controls(deltas)
     shifts = len(bound.shading.shift_px)
-    controls[:, shifts : shifts + 3] = renderer._mixes(mesh.screen)
+    controls[:, shifts : shifts + 3] = renderer.shares(mesh.screen)
     source, mask = ops.shade(*mesh, found.triangle_id, found.bary, controls, bound.shading)
     mask[~deltas.any(axis=1)] = 0
     rows_px, columns_px = bound.window.slices

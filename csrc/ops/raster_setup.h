@@ -109,6 +109,8 @@ enum Way : int { kTiny, kLittle, kSpans };
 constexpr int kWays = 3;
 constexpr std::int32_t kTinyBox = 2, kLittleBox = 4;  // pixels a side
 
+constexpr std::int32_t kFewBands = 4;  // all of them are looked at sooner than the right ones are found
+
 struct Lists {
   std::int32_t* triangle[kWays];
   std::int32_t count[kWays];
@@ -153,10 +155,11 @@ inline void list_visible(const Mesh& mesh, std::int64_t first, std::int64_t coun
       const std::int32_t* from = &corners.xy[i][2 * t];
       unzip(load(from), load(from + kLanes), x[i], y[i]);
     }
-    const VecInt low_x = smallest(x[0], x[1], x[2]), high_x = largest(x[0], x[1], x[2]);
-    const VecInt low_y = smallest(y[0], y[1], y[2]), high_y = largest(y[0], y[1], y[2]);
+    const std::uint32_t here = count - t < kLanes ? (1u << (count - t)) - 1u : ~0u;
     const auto u = [](VecInt v) { return reinterpret_cast<VecUnsigned>(v); };
     const VecInt area = reinterpret_cast<VecInt>(doubled_area(u(x[0]), u(y[0]), u(x[1]), u(y[1]), u(x[2]), u(y[2])));
+    const VecInt low_x = smallest(x[0], x[1], x[2]), high_x = largest(x[0], x[1], x[2]);
+    const VecInt low_y = smallest(y[0], y[1], y[2]), high_y = largest(y[0], y[1], y[2]);
     const VecInt x0 = first_centre(low_x), x1 = last_centre(high_x);
     const VecInt y0 = first_centre(low_y), y1 = last_centre(high_y);
     const VecInt elsewhere = low_x == kElsewhere;
@@ -165,17 +168,18 @@ inline void list_visible(const Mesh& mesh, std::int64_t first, std::int64_t coun
     const VecInt across = (x0 <= x1) & (y0 <= y1) & (x0 < width) & (x1 >= 0) & faces;
     const VecInt tiny = (x1 - x0 < kTinyBox) & (y1 - y0 < kTinyBox);
     const VecInt little = (x1 - x0 < kLittleBox) & (y1 - y0 < kLittleBox);
-    const std::uint32_t here = count - t < kLanes ? (1u << (count - t)) - 1u : ~0u;
     const VecInt number = ramp<kLanes>() + static_cast<std::int32_t>(first + t);
     const VecInt seen = across & (y0 < bands.height) & (y1 >= 0);
     if (((lane_bits(seen) | lane_bits(elsewhere)) & here) == 0) continue;
     std::int32_t top = 0, bottom = bands.height - 1;
-    if (bands.count > 1 && (lane_bits(elsewhere) & here) == 0) range_of(y0, y1, lane_bits(seen) & here, top, bottom);
+    if (bands.count > kFewBands && (lane_bits(elsewhere) & here) == 0)
+      range_of(y0, y1, lane_bits(seen) & here, top, bottom);
     top = top > 0 ? top : 0;
     bottom = bottom < bands.height ? bottom : bands.height - 1;
     for (int b = top / bands.rows; b <= bottom / bands.rows; ++b) {
       const VecInt inside = seen & (y0 < bands.end(b)) & (y1 >= bands.begin(b));
       const std::uint32_t of_any = (lane_bits(inside) | lane_bits(elsewhere)) & here;
+      if (of_any == 0) continue;
       const std::uint32_t of_tiny = lane_bits(inside & tiny & ~elsewhere) & here;
       const std::uint32_t of_little = lane_bits(inside & little & ~elsewhere) & here & ~of_tiny;
       const std::uint32_t chosen[kWays] = {of_tiny, of_little, of_any & ~(of_tiny | of_little)};

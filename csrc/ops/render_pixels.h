@@ -133,16 +133,17 @@ FF_INLINE VecFloat sum_columns(const VecFloat (&p)[4]) {
   return halves(halves(p[0], p[1]), halves(p[2], p[3]));
 }
 
-// Four pixels that change, none of them drawn anew; to a float buffer too if there is one.
-FF_INLINE void colour_four(const std::uint8_t* photo, std::int64_t stride, const Listed& listed, std::int32_t i,
-                           std::uint8_t* image) {
+// Four pixels that change, none of them drawn anew; returns them unrounded.
+FF_INLINE VecFloat colour_four(const std::uint8_t* photo, std::int64_t stride, const Listed& listed, std::int32_t i,
+                               std::uint8_t* image) {
   VecFloat weighed[4];
   for (int k = 0; k < 4; ++k) {
     const std::int32_t pair[2] = {listed.taps.down[0][i + k], listed.taps.down[1][i + k]};
     weighed[k] = shading::weigh_columns(photo + 8 * static_cast<std::int64_t>(listed.taps.tap[i + k]), stride, pair,
                                         listed.taps.across + 4 * (i + k));
   }
-  const VecInt whole = truncated(clamp_grey(sum_columns(weighed)) + 0.5f);
+  const VecFloat colour = sum_columns(weighed);
+  const VecInt whole = truncated(clamp_grey(colour) + 0.5f);
   const __m128i bytes = _mm512_maskz_cvtepi32_epi8(0xffff, reinterpret_cast<__m512i>(whole));
   const std::int32_t* offset = listed.offset + i;
   if (offset[3] - offset[0] == 9) {
@@ -152,11 +153,20 @@ FF_INLINE void colour_four(const std::uint8_t* photo, std::int64_t stride, const
     const std::int32_t high = _mm_extract_epi32(tight, 2);
     std::memcpy(image + offset[0], &low, 8);
     std::memcpy(image + offset[0] + 8, &high, 4);
-    return;
+    return colour;
   }
   std::uint8_t four[16];
   std::memcpy(four, &bytes, 16);
   for (int k = 0; k < 4; ++k) std::memcpy(image + offset[k], four + 4 * k, 3);
+  return colour;
+}
+
+// Whether pixels i ... i + 3 all change and none of them is drawn anew.
+FF_INLINE bool plain_four(const Listed& listed, std::int32_t i) {
+  const std::int32_t* c = listed.changed + i;
+  const float* g = listed.gain + i;
+  const float most = larger(larger(g[0], g[1]), larger(g[2], g[3]));
+  return (c[0] & c[1] & c[2] & c[3]) != 0 && most < 0.5f * kLayerMark;
 }
 #endif
 
@@ -195,20 +205,35 @@ inline void colour_soft(const Frame& frame, const Listed& listed, std::int32_t i
   const shading::Frame& f = frame.shade;
   const std::int64_t stride = 8 * f.op->photo.shape[1], row = listed.row;
   std::uint8_t* image = frame.image + row * frame.image_stride;
-  for (; i < end; ++i) {
-    if (listed.changed[i] == 0) continue;
-    const std::int64_t column = listed.offset[i] / 3;
-    Four colour = shading::sample(f.op->photo.data, stride, listed.taps, i);
-    const std::int32_t layer = layer_of(listed.gain[i]);
+  float* source = f.source + row * f.width * 3;
+  std::uint8_t* mask = f.mask + row * f.width;
+  while (i < end) {
+#if defined(__AVX512F__)
+    if (i + 4 <= end && plain_four(listed, i)) {
+      const VecFloat four = colour_four(f.op->photo.data, stride, listed, i, image);
+      for (int k = 0; k < 4; ++k) {
+        const std::int32_t offset = listed.offset[i + k];
+        shading::store_three(source + offset, Four{four[4 * k], four[4 * k + 1], four[4 * k + 2], 0.0f});
+        mask[offset / 3] = 1 + kSkin;
+      }
+      i += 4;
+      continue;
+    }
+#endif
+    const std::int32_t at = i++;
+    if (listed.changed[at] == 0) continue;
+    const std::int64_t column = listed.offset[at] / 3;
+    Four colour = shading::sample(f.op->photo.data, stride, listed.taps, at);
+    const std::int32_t layer = layer_of(listed.gain[at]);
     const float share = f.share_of[layer];
     if (share > 0.0f) {
       const Four beneath = layer == kPainted ? painted_at(frame, row, column)
-                                             : shading::sample(f.op->eyes.data, stride, listed.taps, i);
+                                             : shading::sample(f.op->eyes.data, stride, listed.taps, at);
       colour += share * (beneath - colour);
     }
-    finish_pixel(colour, image + listed.offset[i]);
-    shading::store_three(f.source + (row * f.width + column) * 3, colour);
-    f.mask[row * f.width + column] = static_cast<std::uint8_t>(1 + layer);
+    finish_pixel(colour, image + listed.offset[at]);
+    shading::store_three(source + 3 * column, colour);
+    mask[column] = static_cast<std::uint8_t>(1 + layer);
   }
 }
 

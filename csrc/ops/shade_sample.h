@@ -67,7 +67,8 @@ FF_INLINE VecFloat place_taps(const Frame& frame, VecFloat x, VecFloat y, VecFlo
     if (near != 0) log_gain += folds_at(frame, near, line, column, across, down);
   }
   log_gain = skin ? log_gain : VecFloat{};
-  const VecFloat gain = exponential(log_gain) * (1.0f / kWeightOne);
+  VecFloat gain = splat<VecFloat>(1.0f / kWeightOne);
+  if (lane_bits(log_gain != 0.0f) != 0) gain *= exponential(log_gain);
   store(taps.tap + i, line * columns + column);
   store_records(taps.across + 4 * i, across[0] * gain, across[1] * gain, across[2] * gain, across[3] * gain);
   for (int k = 0; k < 2; ++k) store(taps.down[k] + i, weight_pair(down[2 * k], down[2 * k + 1]));
