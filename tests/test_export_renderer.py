@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -170,23 +169,6 @@ def test_ict_renders_the_same_too(shared: Path, portrait: Callable[..., Image], 
     frames, _ = made.run(rows)
     difference = np.abs(frames.astype(np.int16) - engine.render_batch(face, coefficients=rows))
     assert difference.max() <= 1
-
-
-def test_it_costs_about_what_the_engine_costs(exported: Exported) -> None:
-    """Processor time of one thread, which does not depend on who else wants the cores."""
-    engine, opened = Engine(threads=1), onnx_ops.session(exported.path, threads=1)
-    rows = asked(exported, 16, seed=7)
-    out = np.empty((16, 256, 256, 3), np.uint8)
-    best = {"engine": np.inf, "graph": np.inf}
-    for _ in range(6):
-        for name, render in (
-            ("engine", lambda: engine.render_batch(exported.face, coefficients=rows, out=out)),
-            ("graph", lambda: opened.run(None, {"coefficients": rows})),
-        ):
-            start = time.process_time()
-            render()
-            best[name] = min(best[name], time.process_time() - start)
-    assert best["graph"] < 1.4 * best["engine"], best
 
 
 # ---- from outside ----------------------------------------------------------------------------------------
