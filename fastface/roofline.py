@@ -70,7 +70,7 @@ def frame_costs(bound: Binding, deltas: Float32, changed: int) -> dict[str, Cost
     which nothing between the steps needs to be stored."""
     pixels = bound.window.height * bound.window.width
     vertices, triangles = len(bound.neutral), len(bound.shading.triangles)
-    used = bound.basis.moves[:, deltas != 0].sum() * bound.basis.blocks[0, 0].nbytes
+    used = int(bound.basis.moves[:, deltas != 0].sum()) * bound.basis.blocks[0, 0].nbytes
     moved = used / bound.basis.blocks.itemsize
     lit, faces = len(bound.shading.lit), bound.shading.lit_faces
     cubic = 2 * 4 * (4 + 1) * 3  # of a pixel's 4 x 4 neighbours, three channels
