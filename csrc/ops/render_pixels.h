@@ -143,8 +143,10 @@ FF_INLINE VecFloat colour_four(const std::uint8_t* photo, std::int64_t stride, c
                                         listed.taps.across + 4 * (i + k));
   }
   const VecFloat colour = sum_columns(weighed);
-  const VecInt whole = truncated(clamp_grey(colour) + 0.5f);
-  const __m128i bytes = _mm512_maskz_cvtepi32_epi8(0xffff, reinterpret_cast<__m512i>(whole));
+  // As finished_pixel: NaN and what is below 0 become 0, what is above 255 is cut by the narrowing.
+  const __m512 positive = _mm512_maskz_max_ps(0xffff, reinterpret_cast<__m512>(colour), _mm512_setzero_ps());
+  const __m512 half_up = reinterpret_cast<__m512>(reinterpret_cast<VecFloat>(positive) + 0.5f);
+  const __m128i bytes = _mm512_maskz_cvtusepi32_epi8(0xffff, _mm512_maskz_cvttps_epu32(0xffff, half_up));
   const std::int32_t* offset = listed.offset + i;
   if (offset[3] - offset[0] == 9) {
     const __m128i tight =
