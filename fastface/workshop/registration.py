@@ -51,8 +51,13 @@ def register_scans(
     """Register each scan into ``output/NAME.npz`` (``vertices``, mm, head space); one that fails is reported
     and the others finish. What is there already is not made again."""
     wanted = [(scan, target) for scan in scans if not (target := output / f"{scan.stem}.npz").exists()]
-    found = []
-    with ProcessPoolExecutor(max(processes, 1), get_context("spawn")) as pool:
+    found: list[Residual] = []
+    if processes <= 1:
+        for pair in wanted:
+            found.append(_register(*pair, unit_mm))
+            done(found[-1])
+        return found
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         for future in as_completed([pool.submit(_register, *pair, unit_mm) for pair in wanted]):
             found.append(future.result())
             done(found[-1])
