@@ -51,6 +51,14 @@ def checked_number(value: object, what: str, low: float, high: float) -> float:
     return number
 
 
+def minimum_jerk(t: Array) -> Array:
+    """From 0 to 1 as ``t`` does, clipped, at rest at both ends: T. Flash, N. Hogan, J. Neuroscience 5(7),
+    1985, equation 5."""
+    t = np.clip(t, 0, 1)
+    smooth: Array = t**3 * (10 - 15 * t + 6 * t * t)
+    return smooth
+
+
 def read_key_frames(path: str | Path) -> KeyFrames:
     """Read a CSV of key frames: UTF-8, comma separated, one header line, ``time_s`` rising, and one of
 

@@ -250,12 +250,13 @@ class Engine:
         parts = renderer.groups(len(asked))
         groups = iter(parts)
         shape = (parts[0].stop if parts else 0, *ready.photo.shape)
+        turns = asked.turns
         pool = ImagePool(shape) if self._on is None else ImagePool(shape, self._on.pinned)
 
         def made(group: slice, images: Image) -> tuple[Image, list[Labels]]:
             part = asked.part(group)
             rows = self._coefficients(part)
-            if asked.turns:
+            if turns:
                 self._draw(face, ready, part, rows, images[: len(rows)])
             else:
                 renderer.render_group(rows, images[: len(rows)])
@@ -431,7 +432,7 @@ class Engine:
         explained = (self._affects.explain(row, names) for row in rows)
         shown = explained if asked.given is not None else map(self._affects.labels, asked.affects)
         made = []
-        deltas, poses = ready.renderer.deltas(rows), asked.poses()
+        deltas, poses, turns = ready.renderer.deltas(rows), asked.poses(), asked.turns
         for affect, row, delta, pose in zip(shown, rows, deltas, poses, strict=True):
             points = ready.landmarks.at(delta, pose)
             made.append(
@@ -444,7 +445,7 @@ class Engine:
                     coefficients=dict(zip(names, row.tolist(), strict=True)),
                     landmarks68_px=landmarks68(points),
                     landmarks478_px=points,
-                    **(ready.said | {"pose": ready.landmarks.pose(pose)} if asked.turns else ready.said),
+                    **(ready.said | {"pose": ready.landmarks.pose(pose)} if turns else ready.said),
                 )
             )
         return made
@@ -468,7 +469,7 @@ class _Asked:
 
     @property
     def turns(self) -> bool:
-        """Whether any frame, here or in the path this is a part of, turns the head."""
+        """Whether what is asked can turn the head in any of these frames."""
         if self.pose is not None and any(self.pose.row()):
             return True
         if isinstance(self.affects, AffectPath):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface.affect import Affect, AffectPath
-from fastface.affect_csv import MAX_FPS, checked_number
+from fastface.affect_csv import MAX_FPS, checked_number, minimum_jerk
 from fastface.affect_tables import CIRCUMPLEX, EXPRESSIONS
 from fastface.errors import BadAffect
 
@@ -57,24 +57,17 @@ class Course:
             raise BadAffect("a course needs an onset, an apex or an offset")
 
     def intensities(self, fps: float) -> tuple[NDArray[np.float64], list[str]]:
-        """(N,) share of the affect in each frame, and each frame's phase; along minimum-jerk curves (T.
-        Flash, N. Hogan, J. Neuroscience 5(7), 1985, equation 5)."""
+        """(N,) share of the affect in each frame, and each frame's phase; along ``minimum_jerk`` curves."""
         fps = checked_number(fps, "fps", 1e-3, MAX_FPS)
         ends = np.cumsum([self.rest_s, self.onset_s, self.apex_s, self.offset_s, self.rest_s])
         times = np.arange(int(np.floor(ends[-1] * fps + 1e-6)) + 1) / fps
         if len(times) > 1_000_000:
             raise BadAffect(f"a course has at most 1,000,000 frames, got {len(times):,}")
-        up = _jerkless((times - ends[0]) / max(self.onset_s, 1e-9))
-        down = _jerkless((times - ends[2]) / max(self.offset_s, 1e-9))
+        up = minimum_jerk((times - ends[0]) / max(self.onset_s, 1e-9))
+        down = minimum_jerk((times - ends[2]) / max(self.offset_s, 1e-9))
         part = np.searchsorted(ends, times + 1e-9, side="right")
         phases = [("rest", "onset", "apex", "offset", "rest", "rest")[index] for index in part]
         return np.clip(up - down, 0, 1), phases
-
-
-def _jerkless(t: NDArray[np.float64]) -> NDArray[np.float64]:
-    t = np.clip(t, 0, 1)
-    smooth: NDArray[np.float64] = t**3 * (10 - 15 * t + 6 * t * t)
-    return smooth
 
 
 def course_of(affect: Affect, course: Course, fps: float) -> tuple[AffectPath, list[str]]:

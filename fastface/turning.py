@@ -7,7 +7,7 @@ photo does not show, it stretches.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from fastface import ops
 from fastface.binding import CULL_BACKFACES, Binding
 from fastface.errors import BadArgument
-from fastface.folds import fold_weights
 from fastface.head_pose import turned
-from fastface.relaxation import shift_weights
+from fastface.relaxation import SHIFTS
 from fastface.rendering import FaceRenderer
 from fastface.rig import Rig
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Image = NDArray[np.uint8]
+
+#: The columns of ``FaceRenderer.controls`` that it leaves open.
+_SHARES: Final = slice(len(SHIFTS), len(SHIFTS) + 3)
 
 
 class TurningRenderer(FaceRenderer):
@@ -37,42 +39,42 @@ class TurningRenderer(FaceRenderer):
         self._ray = bound.camera[0]
         self._rest_border = self._screen(bound.neutral[self.lead.border])
         self._rest_rows = bound.shading.rest_px[self.lead.rows]
+        self._window = np.ascontiguousarray(bound.photo[bound.window.slices])
 
     def render_turned(self, coefficients: Float32, poses: Float64, out: Image) -> None:
         """``coefficients (B, E)``, ``poses (B, 4)`` → ``out (B, H, W, 3)``, every byte written."""
         rows, columns = self._bound.window.slices
-        photo = self._bound.photo
-        window = np.ascontiguousarray(photo[rows, columns])
-        for row, pose, image in zip(coefficients, poses, out, strict=True):
-            source, mask, workspace = self._turned(row[None], pose)
-            made = ops.blend(window, source, mask, threads=self.threads, workspace=workspace).image
-            image[:] = photo
-            image[rows, columns] = made[0]
+        with self._workspace() as workspace:
+            shared: dict[str, Any] = {"threads": self.threads, "workspace": workspace}
+            for row, pose, image in zip(coefficients, poses, out, strict=True):
+                source, mask = self._turned(row[None], pose, shared)
+                image[:] = self._photo
+                image[rows, columns] = ops.blend(self._window, source, mask, **shared).image[0]
 
     def mask_turned(self, coefficients: Float32, pose: Float64) -> Image:
         """(H, W) 1 where that frame may differ from the photo; ``coefficients (E,)``, ``pose (4,)``."""
-        mask = np.zeros(self._bound.photo.shape[:2], np.uint8)
-        mask[self._bound.window.slices] = self._turned(coefficients[None], pose)[1][0]
+        mask = np.zeros(self._photo.shape[:2], np.uint8)
+        with self._workspace() as workspace:
+            shared: dict[str, Any] = {"threads": self.threads, "workspace": workspace}
+            mask[self._bound.window.slices] = self._turned(coefficients[None], pose, shared)[1][0]
         return mask
 
-    def _turned(self, coefficients: Float32, pose: Float64) -> tuple[Float32, Image, ops.Workspace]:
-        bound, workspace = self._bound, ops.Workspace()
-        shared: dict[str, Any] = {"threads": self.threads, "workspace": workspace}
+    def _turned(self, coefficients: Float32, pose: Float64, shared: dict[str, Any]) -> tuple[Float32, Image]:
+        bound = self._bound
         deltas = self.deltas(coefficients)
         positions, screen = ops.deform(bound.neutral, bound.basis, deltas, bound.camera, **shared)
-        mixes = self.shares(screen)
+        controls = self.controls(deltas)
+        controls[:, _SHARES] = self.shares(screen)
         if pose.any():
             self._turn(positions[0], screen[0], pose)
         height, width = bound.window.height, bound.window.width
         mesh = bound.shading.triangles
         found = ops.rasterize(screen, mesh, height, width, cull_backfaces=CULL_BACKFACES, **shared)
-        weights = shift_weights(deltas, bound.names), mixes, fold_weights(deltas, bound.names)
-        controls = np.concatenate(weights, axis=1, dtype=np.float32)
         triangles = found.triangle_id, found.bary
         source, mask = ops.shade(positions, screen, *triangles, controls, bound.shading, **shared)
         if not (deltas.any() or pose.any()):
             mask[:] = 0
-        return source, mask, workspace
+        return source, mask
 
     def _turn(self, positions: Float32, screen: Float32, pose: Float64) -> None:
         """Move the patch as a solid body, then lay what follows its border where that has gone."""

@@ -34,7 +34,7 @@ def read_sequence(path: str | os.PathLike[str]) -> Published:
     need(len(files) <= _MAX_FILES, label, f"wanted at most {_MAX_FILES} meshes, got {len(files)}")
     neutrals = [file for name in _NEUTRAL for file in files if file.stem.lower() == name]
     need(len(neutrals) > 0, label, "wanted neutral.obj or neutral.ply, there is none")
-    neutral = _mesh(neutrals[0], faces=True)
+    neutral = read_mesh(neutrals[0], faces=True)
     named: dict[str, Path] = {}
     for file in files:
         name = arkit_name(file.stem)
@@ -49,7 +49,7 @@ def read_sequence(path: str | os.PathLike[str]) -> Published:
     shapes: dict[str, NDArray[np.float32]] = {}
     for name in ARKIT_NAMES:
         if name in named:
-            vertices = _mesh(named[name], faces=False).vertices
+            vertices = read_mesh(named[name], faces=False).vertices
             if vertices.shape != neutral.vertices.shape:
                 raise BadModelFile(
                     f"{named[name]}: wanted {len(neutral.vertices)} vertices as in the neutral, got "
@@ -69,5 +69,6 @@ def read_sequence(path: str | os.PathLike[str]) -> Published:
     return face
 
 
-def _mesh(path: Path, *, faces: bool) -> ObjMesh:
+def read_mesh(path: Path, *, faces: bool = True) -> ObjMesh:
+    """A PLY or, by any other name, an OBJ. Raises ``BadModelFile``."""
     return read_ply(path) if path.suffix.lower() == ".ply" else read_obj(path, faces=faces)

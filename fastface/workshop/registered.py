@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface.errors import BadModelFile
-from fastface.importers.obj import read_obj
-from fastface.importers.ply import read_ply
+from fastface.importers.sequence import read_mesh
 from fastface.morphable import ArraySpec, read_arrays
 
 SUFFIXES: Final = (".obj", ".ply", ".npz")
@@ -23,8 +22,7 @@ def read_vertices(path: Path) -> NDArray[np.float64]:
     if path.suffix.casefold() == ".npz":
         vertices = read_arrays(path, _SPEC)["vertices"].astype(np.float64)
     else:
-        read = read_ply if path.suffix.casefold() == ".ply" else read_obj
-        vertices = np.asarray(read(path).vertices, np.float64)
+        vertices = np.asarray(read_mesh(path).vertices, np.float64)
     if vertices.ndim != 2 or vertices.shape[1] != 3 or not np.isfinite(vertices).all():
         raise BadModelFile(f"{path}: wanted finite vertices (V, 3), got {vertices.shape}")
     return vertices

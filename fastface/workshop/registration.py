@@ -77,15 +77,14 @@ def _register(scan: Path, target: Path, unit_mm: float | None) -> Residual:
 
 
 def _read(path: Path) -> Published:
-    from fastface.importers.obj import read_obj
-    from fastface.importers.ply import read_ply
     from fastface.importers.published import Published
+    from fastface.importers.sequence import read_mesh
 
     if path.suffix.casefold() == ".npz":
         arrays = read_arrays(path, _SPEC)
         vertices, triangles = arrays["vertices"], arrays["triangles"]
     else:
-        mesh = read_ply(path) if path.suffix.casefold() == ".ply" else read_obj(path)
+        mesh = read_mesh(path)
         vertices, triangles = mesh.vertices, mesh.triangles
     if vertices.ndim != 2 or not np.isfinite(vertices).all():
         raise BadModelFile(f"{path}: wanted finite vertices (V, 3), got {vertices.shape}")

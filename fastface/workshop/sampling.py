@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface.action_units import spread
+from fastface.affect_csv import minimum_jerk
 from fastface.affect_tables import EXPRESSIONS, PROTOTYPES, SHAPES
 from fastface.errors import BadArgument
 from fastface.workshop.circumplex import POINT_VA, POINTS, circumplex_weights
@@ -136,9 +137,7 @@ def _feelings(expression: int, fps: float, random: np.random.Generator) -> tuple
     times = np.arange(int(seconds[-1] * fps) + 1) / fps
     part = np.clip(np.searchsorted(seconds, times, side="right") - 1, 0, len(seconds) - 2)
     begin, end = np.array(seconds)[part], np.array(seconds)[part + 1]
-    t = (times - begin) / (end - begin)
-    # Minimum jerk: T. Flash, N. Hogan, J. Neuroscience 5(7), 1985, equation 5.
-    t = (t**3 * (10 - 15 * t + 6 * t * t))[:, None]
+    t = minimum_jerk((times - begin) / (end - begin))[:, None]
     way = (1 - t) * np.array(places)[part] + t * np.array(places)[part + 1]
     radius = np.maximum(np.hypot(*way.T), 1.0)[:, None]
     return times, np.asarray(way / radius)

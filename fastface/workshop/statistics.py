@@ -1,8 +1,7 @@
 """Shape models from registered meshes: generalised Procrustes alignment, then principal components.
 
 Kollias et al., IJCV 2020, section 3.4; J. C. Gower, "Generalized Procrustes analysis", Psychometrika 40
-(1975); a rotation between two meshes by W. Kabsch, Acta Crystallographica A32 (1976). Size is kept: it is
-part of a face in millimetres.
+(1975). Size is kept: it is part of a face in millimetres.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface.errors import BadArgument
+from fastface.importers.correspondence_map import similarity
 from fastface.morphable import HeadModel
 
 Array = NDArray[np.float64]
@@ -52,8 +52,7 @@ def aligned(meshes: NDArray[Any], rigid_on: NDArray[Any] | None = None) -> Array
 def rotation_on_to(points: Array, target: Array) -> Array:
     """(3, 3) that turns centred ``points (N, 3)`` on to ``target (N, 3)`` with the least squares; never a
     mirror image."""
-    u, _, vt = np.linalg.svd(target.T @ points)
-    turn: Array = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt)) or 1.0]) @ vt
+    _, turn, _ = similarity(points, target)
     return turn
 
 
