@@ -41,7 +41,7 @@ sanitize:
 
 lint:
 	$(BIN)/ruff check .
-	$(BIN)/mypy fastface
+	$(BIN)/mypy
 	@command -v clang-format >/dev/null && find csrc tests/cpp -name '*.h' -o -name '*.cpp' | xargs clang-format --dry-run -Werror || true
 
 clean:

@@ -18,6 +18,7 @@ from fastface.affect_tables import EXPRESSIONS, SHAPES
 from fastface.class_model import AffectClasses, affect_classes
 from fastface.cli.app import app
 from fastface.errors import BadArgument, BadModelFile
+from fastface.images import read_image
 from fastface.morphable import load_default
 from fastface.workshop.classes import build_classes, identity_leak
 from fastface.workshop.clustering import ward_classes
@@ -229,6 +230,11 @@ def test_the_commands_make_use_and_draw_an_affect_model(tmp_path: Path) -> None:
     again = CliRunner().invoke(app, ["affect", "sample-gallery", str(gallery)])
     assert again.exit_code == 1
     assert "already" in again.stderr
+    for source in (gallery, model):
+        drawn = run("plot", source, "-o", tmp_path / "drawn.png")
+        picture = read_image(Path(drawn["image"]))
+        assert min(picture.shape[:2]) > 400
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50  # points and colours on the white
     missing = CliRunner().invoke(app, ["affect", "build", str(tmp_path / "none"), "-o", str(model)])
     assert missing.exit_code == 1
     assert len(missing.stderr.splitlines()) == 1
