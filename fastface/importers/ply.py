@@ -1,4 +1,5 @@
-"""A bounded reader for Stanford PLY (text and binary): positions and polygons; the rest is passed over."""
+"""A bounded reader for Stanford PLY (text and binary): positions, colours and polygons; the rest is passed
+over."""
 
 from __future__ import annotations
 
@@ -9,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface.errors import BadModelFile
-from fastface.importers.obj import MAX_CORNERS, ObjMesh
+from fastface.importers.obj import HEADS, MAX_CORNERS, Limits, ObjMesh
 from fastface.importers.published import need, read_bytes
-from fastface.morphable import MAX_TRIANGLES, MAX_VERTICES
 
-MAX_PLY_BYTES: Final = 128 << 20
+_BINARY: Final = 4  # times the bytes that a text may have
 _MAX_HEADER: Final = 20_000
 _TYPES: Final = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
@@ -35,20 +35,21 @@ class _Element(NamedTuple):
     properties: list[_Property]
 
 
-def read_ply(path: str | os.PathLike[str]) -> ObjMesh:
+def read_ply(path: str | os.PathLike[str], *, limits: Limits = HEADS) -> ObjMesh:
     """Read a PLY file; polygons are cut into fans. Raises ``BadModelFile``."""
     label = os.fspath(path)
-    data = read_bytes(path, MAX_PLY_BYTES)
+    data = read_bytes(path, _BINARY * limits.bytes)
+    colors: NDArray[np.uint8] | None = None
     try:
-        order, elements, start = _header(data, label)
+        order, elements, start = _header(data, limits, label)
         body = _Text(data[start:]) if order == "" else _Binary(data, start, order)
         vertices: NDArray[np.float64] | None = None
         triangles = np.zeros((0, 3), np.int32)
         for element in elements:
             if element.name == "vertex":
-                vertices = _vertices(body, element, label)
+                vertices, colors = _vertices(body, element, limits.vertices, label)
             elif element.name == "face" and vertices is not None:
-                triangles = _triangles(body, element, len(vertices), label)
+                triangles = _triangles(body, element, len(vertices), limits.triangles, label)
             else:
                 body.skip(element)
             if vertices is not None and len(triangles):
@@ -57,10 +58,10 @@ def read_ply(path: str | os.PathLike[str]) -> ObjMesh:
         raise BadModelFile(f"{label}: wanted an undamaged PLY file ({error!s:.120})") from error
     if vertices is None:
         raise BadModelFile(f"{label}: wanted vertices before the faces, there are none")
-    return ObjMesh(vertices, triangles)
+    return ObjMesh(vertices, triangles, colors)
 
 
-def _header(data: bytes, label: str) -> tuple[str, list[_Element], int]:
+def _header(data: bytes, limits: Limits, label: str) -> tuple[str, list[_Element], int]:
     end = data.find(b"end_header", 0, _MAX_HEADER)
     need(data[:3] == b"ply" and end >= 0, label, "wanted a PLY file with a header")
     start = data.find(b"\n", end) + 1
@@ -74,7 +75,7 @@ def _header(data: bytes, label: str) -> tuple[str, list[_Element], int]:
             order = _ORDERS[words[1]]
         elif words[0] == "element":
             count = int(words[2])
-            need(0 <= count <= 4 * MAX_TRIANGLES, label, f"wanted fewer elements than {count}")
+            need(0 <= count <= 4 * limits.triangles, label, f"wanted fewer elements than {count}")
             elements.append(_Element(words[1], count, []))
         elif words[0] == "property" and words[1] == "list":
             elements[-1].properties.append(_Property(words[4], _TYPES[words[3]], _TYPES[words[2]]))
@@ -137,8 +138,8 @@ class _Binary:
         rows = self._take(np.dtype(fields), element.size)
         return np.stack([rows[name].astype(np.float64) for name, _ in fields], axis=1)
 
-    def lists(self, element: _Element) -> list[NDArray[np.int64]]:
-        """The first list of each row."""
+    def lists(self, element: _Element) -> list[NDArray[np.int64]] | NDArray[np.int64]:
+        """The first list of each row; (rows, 3) when all are triangles."""
         if len(element.properties) == 1:  # nearly always all triangles: read at once
             item = element.properties[0]
             row = np.dtype([("n", self._order + item.counted_by), ("corners", self._order + item.kind, (3,))])
@@ -146,7 +147,7 @@ class _Binary:
                 table = np.frombuffer(self._data, row, element.size, self._at)
                 if (table["n"] == 3).all():
                     self._at += row.itemsize * element.size
-                    return list(table["corners"].astype(np.int64))
+                    return table["corners"].astype(np.int64)
         found = []
         for _ in range(element.size):
             lists = [self._row(item) for item in element.properties]
@@ -170,28 +171,44 @@ class _Binary:
                 self._row(item)
 
 
-def _vertices(body: _Text | _Binary, element: _Element, label: str) -> NDArray[np.float64]:
-    need(3 <= element.size <= MAX_VERTICES, label, f"wanted 3 to {MAX_VERTICES} vertices, got {element.size}")
+def _vertices(
+    body: _Text | _Binary, element: _Element, most: int, label: str
+) -> tuple[NDArray[np.float64], NDArray[np.uint8] | None]:
+    need(3 <= element.size <= most, label, f"wanted 3 to {most} vertices, got {element.size}")
     names = [item.name for item in element.properties]
     need(not any(item.counted_by for item in element.properties), label, "wanted vertices without lists")
     columns = [names.index(axis) for axis in ("x", "y", "z")]
-    vertices = body.table(element)[:, columns]
-    need(vertices.shape == (element.size, 3), label, "wanted three numbers a vertex")
+    table = body.table(element)
+    need(len(table) == element.size and table.shape[1] >= 3, label, "wanted three numbers a vertex")
+    vertices = table[:, columns]
     need(bool(np.isfinite(vertices).all()), label, "wanted finite vertices")
-    return np.ascontiguousarray(vertices)
+    colors: NDArray[np.uint8] | None = None
+    if {"red", "green", "blue"} <= set(names):
+        whole = element.properties[names.index("red")].kind == "u1"
+        levels = table[:, [names.index(name) for name in ("red", "green", "blue")]]
+        largest = 255 if whole else 1
+        need(bool(((levels >= 0) & (levels <= largest)).all()), label, f"wanted colours in 0 … {largest}")
+        colors = np.round(levels * (255 / largest)).astype(np.uint8)
+    return np.ascontiguousarray(vertices), colors
 
 
-def _triangles(body: _Text | _Binary, element: _Element, vertices: int, label: str) -> NDArray[np.int32]:
-    need(element.size <= MAX_TRIANGLES, label, f"wanted at most {MAX_TRIANGLES} polygons, got {element.size}")
+def _triangles(
+    body: _Text | _Binary, element: _Element, vertices: int, most: int, label: str
+) -> NDArray[np.int32]:
+    need(element.size <= most, label, f"wanted at most {most} polygons, got {element.size}")
     need(any(item.counted_by for item in element.properties), label, "wanted polygons as lists of corners")
     polygons = body.lists(element)
-    fans = [
-        (polygon[0], polygon[corner], polygon[corner + 1])
-        for polygon in polygons
-        for corner in range(1, len(polygon) - 1)
-    ]
-    need(0 < len(fans) <= MAX_TRIANGLES, label, f"wanted 1 to {MAX_TRIANGLES} triangles, got {len(fans)}")
-    triangles = np.array(fans, np.int64)
+    if isinstance(polygons, np.ndarray):
+        triangles = polygons
+    else:
+        fans = [
+            (polygon[0], polygon[corner], polygon[corner + 1])
+            for polygon in polygons
+            for corner in range(1, len(polygon) - 1)
+        ]
+        triangles = np.array(fans, np.int64)
+    count = len(triangles)
+    need(0 < count <= most, label, f"wanted 1 to {most} triangles, got {count}")
     low, high = int(triangles.min()), int(triangles.max())
     need(low >= 0 and high < vertices, label, f"wanted corners from 0 to {vertices - 1}, got {low} … {high}")
     return triangles.astype(np.int32)

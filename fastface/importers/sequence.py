@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fastface.errors import BadModelFile
 from fastface.importers.gltf import LEAST_NAMED
-from fastface.importers.obj import ObjMesh, read_obj
+from fastface.importers.obj import HEADS, Limits, ObjMesh, read_obj
 from fastface.importers.ply import read_ply
 from fastface.importers.published import Published, arkit_name, check, need
 from fastface.morphable import ARKIT_NAMES
@@ -69,6 +69,8 @@ def read_sequence(path: str | os.PathLike[str]) -> Published:
     return face
 
 
-def read_mesh(path: Path, *, faces: bool = True) -> ObjMesh:
+def read_mesh(path: Path, *, faces: bool = True, looks: bool = False, limits: Limits = HEADS) -> ObjMesh:
     """A PLY or, by any other name, an OBJ. Raises ``BadModelFile``."""
-    return read_ply(path) if path.suffix.lower() == ".ply" else read_obj(path, faces=faces)
+    if path.suffix.lower() == ".ply":
+        return read_ply(path, limits=limits)
+    return read_obj(path, faces=faces, looks=looks, limits=limits)
