@@ -32,7 +32,7 @@ from fastface.errors import BadArgument, BadModelFile
 from fastface.exports.stylegan2 import Generator, Noise
 from fastface.exports.stylegan2_graphs import SynthesisGraph
 from fastface.generators.latents import MAX_NOISE_MAPS, Latent
-from fastface.morphable import ArraySpec, read_arrays
+from fastface.morphable import ArraySpec, read_arrays, read_format
 
 #: Images (1, 3, R, R) in about [-1, 1] to feature maps, each (1, C, h, w). Any torch module or function; it
 #: must let gradients through to the image.
@@ -271,14 +271,10 @@ class Projection:
         """Go on from a kept state. Raises ``BadModelFile`` for a damaged one, ``BadArgument`` for one of
         another image, generator, or other settings."""
         specs = {
-            "format": ArraySpec("U", 0, STATE_FORMAT),
-            "version": ArraySpec("<i4", 0, str(STATE_VERSION)),
             "about": ArraySpec("U", 0, "JSON: what is projected, and how"),
             "step": ArraySpec("<i4", 0, "steps done"),
         }
-        arrays = read_arrays(path, specs)
-        if str(arrays["format"][()]) != STATE_FORMAT or int(arrays["version"]) != STATE_VERSION:
-            raise BadModelFile(f"{path}: not a state of a projection that this version reads")
+        arrays = read_format(path, STATE_FORMAT, STATE_VERSION, specs)
         try:
             about = json.loads(str(arrays["about"][()]))
         except (ValueError, RecursionError):

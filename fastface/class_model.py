@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fastface.atomic import whole_file
 from fastface.errors import BadModelFile
-from fastface.morphable import ArraySpec, read_arrays, write_archive
+from fastface.morphable import SAYS, ArraySpec, read_format, write_archive
 
 Float32 = NDArray[np.float32]
 
@@ -31,8 +31,7 @@ ASSETS: Final = Path(__file__).parent / "assets"
 _CHUNK: Final = 256
 
 _ARRAYS: Final = {
-    "format": ArraySpec("U", 0, FORMAT),
-    "version": ArraySpec("<i4", 0, str(VERSION)),
+    **SAYS,
     "about": ArraySpec("U", 0, "how it was made, JSON"),
     "names": ArraySpec("U", 1, "(D,) of the coefficients; () where the means are vertices"),
     "va": ArraySpec("<f4", 2, "(C, 2) class centres"),
@@ -123,17 +122,14 @@ class AffectClasses:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> AffectClasses:
         """Read and check a file. Raises ``BadModelFile``."""
-        arrays = read_arrays(path, _ARRAYS)
+        arrays: dict[str, Any] = read_format(path, FORMAT, VERSION, _ARRAYS)
         label = os.fspath(path)
-        found, version = str(arrays.pop("format")[()])[:80], int(arrays.pop("version"))
-        if found != FORMAT or version != VERSION:
-            raise BadModelFile(f"{label}: wanted {FORMAT!r} version {VERSION}, got {found!r} {version}")
-        arrays["about"] = str(arrays["about"][()])  # type: ignore[assignment]
+        arrays["about"] = str(arrays["about"][()])
         for name in ("names", "expressions"):
-            arrays[name] = tuple(map(str, arrays[name]))  # type: ignore[assignment]
+            arrays[name] = tuple(map(str, arrays[name]))
         for name in ("means", "modes", "expression_means"):
             arrays[name] = arrays[name].astype(np.float32)
-        model = cls(**arrays)  # type: ignore[arg-type]
+        model = cls(**arrays)
         model._check(label)
         return model
 

@@ -17,7 +17,7 @@ from fastface.atomic import whole_file
 from fastface.camera import Camera, angles_deg
 from fastface.errors import BadModelFile, NoFaceFound
 from fastface.fitting import Fit
-from fastface.morphable import ArraySpec, read_arrays
+from fastface.morphable import SAYS, ArraySpec, read_format
 
 Float32 = NDArray[np.float32]
 
@@ -25,8 +25,7 @@ FORMAT: Final = "fastface-face"
 VERSION: Final = 1
 MAX_SIDE: Final = 32767
 _ARRAYS: Final = {
-    "format": ArraySpec("U", 0, f'"{FORMAT}"'),
-    "version": ArraySpec("<i4", 0, str(VERSION)),
+    **SAYS,
     "model_hash": ArraySpec("U", 0, "HeadModel.digest of the head it was fitted with"),
     "photo": ArraySpec("|u1", 3, "(H, W, 3) RGB"),
     "landmarks_px": ArraySpec("<f4", 2, "(478, 2)"),
@@ -159,7 +158,7 @@ class FittedFace:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FittedFace:
         """Read and check a saved face. Raises ``BadModelFile``."""
-        arrays = read_arrays(path, _ARRAYS)
+        arrays = read_format(path, FORMAT, VERSION, _ARRAYS)
         label = os.fspath(path)
         try:
             face = cls._of(arrays)
@@ -170,9 +169,6 @@ class FittedFace:
 
     @classmethod
     def _of(cls, arrays: dict[str, NDArray[Any]]) -> FittedFace:
-        found, version = str(arrays["format"][()])[:80], int(arrays["version"])
-        if found != FORMAT or version != VERSION:
-            raise BadModelFile(f"wanted format {FORMAT!r} version {VERSION}, got {found!r} {version}")
         for name, shape in _SHAPES.items():
             if arrays[name].shape != shape:
                 raise BadModelFile(f"{name} must be {shape}, got {arrays[name].shape}")

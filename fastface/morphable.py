@@ -81,9 +81,13 @@ class ArraySpec(NamedTuple):
     meaning: str
 
 
+#: What every ``.npz`` of ours says of itself.
+SAYS: dict[str, ArraySpec] = {
+    "format": ArraySpec("U", 0, "what the file is"),
+    "version": ArraySpec("<i4", 0, "of its format"),
+}
 ARRAYS: dict[str, ArraySpec] = {
-    "format": ArraySpec("U", 0, f'"{FORMAT}"'),
-    "version": ArraySpec("<i4", 0, str(VERSION)),
+    **SAYS,
     "name": ArraySpec("U", 0, "short name"),
     "source": ArraySpec("U", 0, "where the data comes from"),
     "license": ArraySpec("U", 0, "SPDX identifier or a sentence"),
@@ -170,13 +174,8 @@ def load(path: str | os.PathLike[str]) -> HeadModel:
     """Read and check a head model file; raises ``BadModelFile`` when anything about it is not as ``ARRAYS``
     says.
     """
-    arrays = read_arrays(path, ARRAYS)
+    arrays = read_format(path, FORMAT, VERSION, ARRAYS)
     label = os.fspath(path)
-    found = str(arrays["format"][()])[:80]
-    if found != FORMAT:
-        raise BadModelFile(f"{label}: wanted format {FORMAT!r}, got {found!r}")
-    if int(arrays["version"]) != VERSION:
-        raise BadModelFile(f"{label}: wanted version {VERSION}, got {int(arrays['version'])}")
     model = HeadModel(
         name=str(arrays["name"][()]),
         source=str(arrays["source"][()]),
@@ -223,6 +222,20 @@ def read_arrays(path: str | os.PathLike[str], specs: dict[str, ArraySpec]) -> di
         raise BadModelFile(f"{label}: cannot be read: {error.strerror or error}") from error
     except _DAMAGE as error:
         raise BadModelFile(f"{label}: wanted an undamaged .npz archive: {error}") from error
+
+
+def read_format(
+    path: str | os.PathLike[str], format: str, version: int, specs: dict[str, ArraySpec]
+) -> dict[str, NDArray[Any]]:
+    """``read_arrays`` of a ``.npz`` that says what it is, in the arrays ``format`` and ``version``, which are
+    looked at before the others. Raises ``BadModelFile``."""
+    said = read_arrays(path, SAYS)
+    found = str(said["format"][()])[:80], int(said["version"])
+    if found != (format, version):
+        raise BadModelFile(
+            f"{os.fspath(path)}: wanted {format!r} version {version}, got {found[0]!r} version {found[1]}"
+        )
+    return read_arrays(path, {name: spec for name, spec in specs.items() if name not in SAYS})
 
 
 def _checked_members(

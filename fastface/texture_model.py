@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fastface.atomic import whole_file
 from fastface.errors import BadModelFile
 from fastface.features import FEATURES
-from fastface.morphable import MAX_MODES, MAX_TEXT, ArraySpec, HeadModel, read_arrays, write_archive
+from fastface.morphable import MAX_MODES, MAX_TEXT, SAYS, ArraySpec, HeadModel, read_format, write_archive
 
 Float32 = NDArray[np.float32]
 
@@ -32,8 +32,7 @@ DEFAULT_TEXTURE: Final = Path(__file__).parent / "assets" / "default_texture.npz
 _LARGEST: Final = 1e4
 
 ARRAYS: Final = {
-    "format": ArraySpec("U", 0, f'"{FORMAT}"'),
-    "version": ArraySpec("<i4", 0, str(VERSION)),
+    **SAYS,
     "source": ArraySpec("U", 0, "what it was made of"),
     "license": ArraySpec("U", 0, "SPDX identifier or a sentence"),
     "model_hash": ArraySpec("U", 0, "HeadModel.digest of the head it belongs to"),
@@ -82,11 +81,8 @@ class TextureModel:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TextureModel:
         """Read and check a file. Raises ``BadModelFile``."""
-        arrays: dict[str, Any] = read_arrays(path, ARRAYS)
+        arrays: dict[str, Any] = read_format(path, FORMAT, VERSION, ARRAYS)
         label = os.fspath(path)
-        found, version = str(arrays.pop("format")[()])[:80], int(arrays.pop("version"))
-        if found != FORMAT or version != VERSION:
-            raise BadModelFile(f"{label}: wanted {FORMAT!r} version {VERSION}, got {found!r} {version}")
         for name in ("source", "license", "model_hash", "feature"):
             arrays[name] = str(arrays[name][()])
         model = cls(**arrays)

@@ -254,13 +254,13 @@ def test_a_real_bomb_is_refused_unread(tmp_path: Path, monkeypatch: pytest.Monke
     plain = zipfile.ZipFile.open
 
     def watched(self: zipfile.ZipFile, name: Any, *rest: Any, **options: Any) -> Any:
-        opened.append(str(name))
+        opened.append(getattr(name, "filename", name))
         return plain(self, name, *rest, **options)
 
     monkeypatch.setattr(zipfile.ZipFile, "open", watched)
     with pytest.raises(BadModelFile, match="declares"):
         morphable.load(path)
-    assert not opened
+    assert set(opened) <= {"format.npy", "version.npy"}  # what the file is, a few bytes
 
 
 def test_trailing_data_and_doubled_arrays_are_refused(tmp_path: Path) -> None:

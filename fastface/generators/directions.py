@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fastface.atomic import whole_file
 from fastface.errors import BadArgument, BadModelFile
 from fastface.generators.latents import LARGEST
-from fastface.morphable import MAX_TEXT, ArraySpec, read_arrays
+from fastface.morphable import MAX_TEXT, SAYS, ArraySpec, read_format
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -41,8 +41,7 @@ _PENALTIES: Final = np.logspace(-10, 0, 21)
 _LOGISTIC_PENALTIES: Final = np.logspace(-6, 2, 9)
 _NEWTON_STEPS: Final = 50
 _ARRAYS: Final = {
-    "format": ArraySpec("U", 0, f'"{FORMAT}"'),
-    "version": ArraySpec("<i4", 0, str(VERSION)),
+    **SAYS,
     "generator_sha256": ArraySpec("U", 0, "of the generator's checkpoint"),
     "names": ArraySpec("U", 1, "(A,) the attributes"),
     "about": ArraySpec("U", 1, "(A,) JSON: how each was fitted"),
@@ -126,10 +125,7 @@ class Directions:
     @classmethod
     def load(cls, path: str | Path) -> Directions:
         """Read and check kept directions. Raises ``BadModelFile``."""
-        arrays = read_arrays(path, _ARRAYS)
-        found, version = str(arrays["format"][()])[:80], int(arrays["version"])
-        if found != FORMAT or version != VERSION:
-            raise BadModelFile(f"{path}: wanted format {FORMAT!r} version {VERSION}, got {found!r} {version}")
+        arrays = read_format(path, FORMAT, VERSION, _ARRAYS)
         names = [str(name) for name in arrays["names"]]
         if not names or len(set(names)) < len(names):
             raise BadModelFile(f"{path}: wanted names, each once, got {len(names)}")

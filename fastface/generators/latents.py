@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fastface.atomic import whole_file
 from fastface.errors import BadArgument, BadModelFile
-from fastface.morphable import MAX_TEXT, ArraySpec, read_arrays
+from fastface.morphable import MAX_TEXT, SAYS, ArraySpec, read_arrays, read_format
 from fastface.version import package_version
 
 Floats = NDArray[np.float32]
@@ -35,8 +35,7 @@ MAX_NOISE_MAPS: Final = 40
 #: Where expressions live, 16² and 32²: the middle styles of Karras et al. 2019, section 3.1, figure 3.
 EXPRESSION_LAYERS: Final = "4-7"
 _ARRAYS: Final = {
-    "format": ArraySpec("U", 0, f'"{FORMAT}"'),
-    "version": ArraySpec("<i4", 0, str(VERSION)),
+    **SAYS,
     "generator_sha256": ArraySpec("U", 0, "of the generator's checkpoint"),
     "about": ArraySpec("U", 0, "JSON: how it was made"),
     "w": ArraySpec("<f4", 2, "(L, D)"),
@@ -105,10 +104,7 @@ class Latent:
     @classmethod
     def load(cls, path: str | Path) -> Latent:
         """Read and check a kept latent. Raises ``BadModelFile``."""
-        arrays = read_arrays(path, _ARRAYS)
-        found, version = str(arrays["format"][()])[:80], int(arrays["version"])
-        if found != FORMAT or version != VERSION:
-            raise BadModelFile(f"{path}: wanted format {FORMAT!r} version {VERSION}, got {found!r} {version}")
+        arrays = read_format(path, FORMAT, VERSION, _ARRAYS)
         count = int(arrays["noise_maps"])
         if not 0 <= count <= MAX_NOISE_MAPS:
             raise BadModelFile(f"{path}: wanted 0 to {MAX_NOISE_MAPS} noise maps, got {count}")
