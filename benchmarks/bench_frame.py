@@ -2,10 +2,10 @@
 
     python -m benchmarks.bench_frame [--seconds 1] [--model default] [--json]
 
-The head of the demonstration photo at 256 and 512 pixels, a full smile. Questions: the ops of a frame one by
-one against the frame in one go, with warm and cold caches; a batch of 32 by one thread and by all; the line
-put together from packages, drawn by OpenGL (moderngl) and by OpenCV. Prints a table per question and writes
-benchmarks/results/YYYY-MM-DD-frames.json.
+The demonstration photo at 256 and 512 pixels, filled by the head and as a portrait; a full smile. Questions:
+the ops of a frame one by one against the frame in one go, with warm and cold caches; a batch of 32 by one
+thread and by all; the line put together from packages, drawn by OpenGL (moderngl) and by OpenCV. Prints a
+table per question and writes benchmarks/results/YYYY-MM-DD-frames.json.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from benchmarks import harness, kernel_peers
 from benchmarks.harness import Row, Timing
 from fastface import bench, ops
 from fastface.affect import Affect
-from fastface.contact_sheet import face_box
 from fastface.engine import Engine, FittedFace
 from fastface.images import read_image
 from fastface.rendering import FaceRenderer
@@ -37,10 +36,13 @@ BATCH = 32
 
 def _faces(engine: Engine) -> dict[str, FittedFace]:
     rgb = read_image(PHOTO)
-    left, top, right, bottom = face_box(engine.fit(rgb).landmarks_px, *rgb.shape[:2])
-    head = rgb[top:bottom, left:right]
-    resized = {side: cv2.resize(head, (side, side), interpolation=cv2.INTER_CUBIC) for side in (256, 512)}
-    return {f"{side}²": engine.fit(np.asarray(image, np.uint8)) for side, image in resized.items()}
+    views = bench.framings(rgb, engine.fit(rgb).landmarks_px)
+    resized = {
+        f"{side}² {name}": cv2.resize(view, (side, side), interpolation=cv2.INTER_CUBIC)
+        for name, view in views.items()
+        for side in (256, 512)
+    }
+    return {name: engine.fit(np.asarray(image, np.uint8)) for name, image in resized.items()}
 
 
 class _Frame:

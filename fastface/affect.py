@@ -249,9 +249,19 @@ class TableAffectModel:
 
     def coefficients(self, affect: Affect, names: Sequence[str]) -> Coefficients:
         """(E,) float32 for the named expressions of a head; shapes that the head lacks are left out."""
-        columns = tuple(name for name, _ in affect.parts)
-        row: Coefficients = self.batch(affect.kind, columns, _row(affect), names)[0]
+        row: Coefficients = self.rows([affect], names)[0]
         return row
+
+    def rows(self, affects: Sequence[Affect], names: Sequence[str]) -> Coefficients:
+        """Affects of any kind → (N, E) float32; those of the same kind and names at once."""
+        alike: dict[tuple[Kind, tuple[str, ...]], list[int]] = {}
+        for index, affect in enumerate(affects):
+            alike.setdefault((affect.kind, tuple([name for name, _ in affect.parts])), []).append(index)
+        out = np.empty((len(affects), len(names)), np.float32)
+        for (kind, columns), where in alike.items():
+            values = np.array([[value for _, value in affects[index].parts] for index in where], np.float64)
+            out[where] = self.batch(kind, columns, values, names)
+        return out
 
     def batch(self, kind: Kind, columns: Sequence[str], values: Array, names: Sequence[str]) -> Coefficients:
         """Many affects of one kind: ``values`` (N, C) with a name per column → (N, E) float32."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,7 @@ def measure(engine: Engine, photo: Path, seconds: float) -> list[Figure]:
     """All figures, each measured for about ``seconds``. ``photo`` must show a face."""
     rgb = read_image(photo)
     whole = engine.fit(rgb)
-    left, top, right, bottom = face_box(whole.landmarks_px, *rgb.shape[:2])
-    head = rgb[top:bottom, left:right]
+    head, portrait = framings(rgb, whole.landmarks_px).values()
     size = f"{rgb.shape[1]}x{rgb.shape[0]}"
     ceiling = measure_ceiling(min(seconds, 0.5))
     figures = [
@@ -68,6 +67,10 @@ def measure(engine: Engine, photo: Path, seconds: float) -> list[Figure]:
         figures += [first, *_frames(engine, face, side, seconds)]
         if engine.device == "cpu":
             figures += _steps(engine, face, side, seconds, ceiling)
+        face = engine.fit(_resized(portrait, side))
+        figures += [
+            replace(one, name=f"portrait: {one.name}") for one in _frames(engine, face, side, seconds)
+        ]
     if engine.model.name == "default":
         figures += _finer_head(engine, head, seconds)
     return figures
@@ -83,6 +86,20 @@ def _finer_head(engine: Engine, head: Image, seconds: float) -> list[Figure]:
     side = _SIDES_PX[0]
     figures = _frames(finer, finer.fit(_resized(head, side)), side, seconds, peer=False)
     return [Figure(f"ICT head: {one.name}", one.value, one.unit, one.note) for one in figures]
+
+
+def framings(rgb: Image, landmarks_px: NDArray[np.float32]) -> dict[str, Image]:
+    """Squares around the face, moved into the photo: one that the head fills, three quarters of whose pixels
+    are drawn, and a portrait, of which a third is (21,000 of 256 x 256)."""
+    left, top, right, bottom = face_box(landmarks_px, *rgb.shape[:2])
+    height, width = rgb.shape[:2]
+    cut = {}
+    for name, sides in (("head", 1.0), ("portrait", 1.53)):
+        side = min(round((right - left) * sides), height, width)
+        x = min(max((left + right - side) // 2, 0), width - side)
+        y = min(max((top + bottom - side) // 2, 0), height - side)
+        cut[name] = rgb[y : y + side, x : x + side]
+    return cut
 
 
 def _resized(head: Image, side: int) -> Image:

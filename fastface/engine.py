@@ -344,8 +344,7 @@ class Engine:
             return given
         if isinstance(affects, AffectPath):
             return self._affects.batch(affects.kind, affects.columns, affects.values, names)
-        rows = [self._affects.coefficients(affect, names) for affect in affects]
-        return np.stack(rows) if rows else np.zeros((0, len(names)), np.float32)
+        return self._affects.rows(affects, names)
 
     def _draw(self, face: FittedFace, ready: _Ready, asked: _Asked, rows: Any, out: Any) -> None:
         if asked.turns:

@@ -46,6 +46,7 @@ def test_bench_names_every_figure_once() -> None:
     for side in ("256x256", "512x512"):
         for what in ("one frame", "batch of 32", "numpy + OpenCV line", "  rasterize", "a frame in one go"):
             assert f"{what}, {side}" in told
+        assert f"portrait: batch of 32, {side}" in told
 
 
 def test_cold_contenders_are_called_with_flushed_caches(monkeypatch: pytest.MonkeyPatch) -> None:
