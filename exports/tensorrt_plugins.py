@@ -129,14 +129,14 @@ class _Plugin:
         desc: Any = plugin.TensorDesc
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         self._inputs = [inspect.Parameter(a.name, kind, annotation=desc) for a in operator.inputs]
-        whole = {"cull_backfaces": int, "lit_faces": int, **dict.fromkeys(_SIZE_ATTRIBUTES, int)}
         self._attributes = [
-            inspect.Parameter(name, kind, annotation=whole.get(name, float))
-            for name in operator.attributes
+            inspect.Parameter(name, kind, annotation=type(preset))
+            for name, preset in operator.attributes.items()
             if name != "threads"
         ]
+        # One type, however many there are: TensorRT takes no ellipsis.
         self._rest = [
-            inspect.Parameter("outputs", kind, annotation=_tuple_of(desc, ...)),
+            inspect.Parameter("outputs", kind, annotation=_tuple_of(desc)),
             inspect.Parameter("tactic", kind, annotation=int),
         ]
         self._count = len(outputs_of(operator)) + 1

@@ -1,7 +1,9 @@
 """The ops inside ONNX Runtime: where their library lies, what it offers, and sessions that know them.
 
 ``register_custom_ops_library`` of any ONNX Runtime from 1.18 on takes ``library_path()``; graphs then use the
-operators of domain ``fastface``. Threads are the session's own: ``intra_op_num_threads`` bounds them.
+operators of domain ``fastface``, or of ``fastface.tensorrt``: the same in the form of TensorRT's plug-ins,
+which take and give bytes as int8 of the same bits. Threads are the session's own: ``intra_op_num_threads``
+bounds them.
 """
 
 from __future__ import annotations
@@ -17,9 +19,20 @@ from typing import Any, Final
 
 from fastface.errors import BadArgument, BadModelFile, ProviderUnavailable
 
-__all__ = ["DOMAIN", "Argument", "Operator", "library_path", "metadata", "operators", "register", "session"]
+__all__ = [
+    "DOMAIN",
+    "PLUGIN_DOMAIN",
+    "Argument",
+    "Operator",
+    "library_path",
+    "metadata",
+    "operators",
+    "register",
+    "session",
+]
 
 DOMAIN: Final = "fastface"
+PLUGIN_DOMAIN: Final = "fastface.tensorrt"
 METADATA_KEY: Final = "fastface"
 _LEAST: Final = (1, 18)
 
@@ -40,15 +53,15 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One operator, as its own description says it; ``attributes`` are names, ``op`` is its name in
-    ``fastface.ops``."""
+    """One operator, as its own description says it; ``attributes`` are names with what they are when a node
+    does not say, ``op`` is its name in ``fastface.ops``."""
 
     name: str
     op: str
     version: int
     inputs: tuple[Argument, ...]
     outputs: tuple[Argument, ...]
-    attributes: tuple[str, ...]
+    attributes: dict[str, float]
 
 
 def library_path() -> Path:
@@ -77,7 +90,10 @@ def operators() -> dict[str, Operator]:
             record["version"],
             arguments(record["inputs"]),
             arguments(record["outputs"]),
-            tuple(attribute["name"] for attribute in record["attributes"]),
+            {
+                attribute["name"]: (int if attribute["whole"] else float)(attribute["preset"])
+                for attribute in record["attributes"]
+            },
         )
         for record in json.loads(describe())
     ]

@@ -211,6 +211,8 @@ def stand_in() -> tuple[Any, Any, dict[str, Any]]:
         def accept(function: Any) -> Any:
             before = list(inspect.signature(known[plugin_id].describe).parameters)
             assert list(inspect.signature(function).parameters) == [*before, "outputs", "tactic"]
+            outputs = inspect.signature(function).parameters["outputs"].annotation
+            assert all(issubclass(kind, Desc) for kind in outputs.__args__)
             returned = inspect.signature(function).return_annotation.__args__
             assert returned == (str, str, Launch, Numbers)
             known[plugin_id].implement = function

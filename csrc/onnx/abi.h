@@ -33,7 +33,14 @@ struct ApiBase {
 };
 
 enum ErrorCode : int { kFail = 1, kInvalidArgument = 2, kNotImplemented = 9 };
-enum ElementType : int { kAnyType = 0, kTypeFloat32 = 1, kTypeUint8 = 2, kTypeInt32 = 6, kTypeFloat16 = 10 };
+enum ElementType : int {
+  kAnyType = 0,
+  kTypeFloat32 = 1,
+  kTypeUint8 = 2,
+  kTypeInt8 = 3,
+  kTypeInt32 = 6,
+  kTypeFloat16 = 10
+};
 enum Presence : int { kRequired = 0, kOptional = 1 };
 enum AttributeType : int { kAttributeInt = 1 };
 constexpr int kDefaultMemory = 0;  // where the operator's own kernels compute

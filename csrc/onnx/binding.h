@@ -122,20 +122,6 @@ inline bool matches(const char* words, const Shape& shape, Sizes& known) {
 
 // ---- element types
 
-constexpr ElementType element_type_of(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::kFloat32:
-      return kTypeFloat32;
-    case Dtype::kFloat16:
-      return kTypeFloat16;
-    case Dtype::kInt32:
-      return kTypeInt32;
-    case Dtype::kUint8:
-      return kTypeUint8;
-  }
-  return kAnyType;
-}
-
 inline const char* type_words(int type) {
   constexpr const char* kWords[] = {"undefined", "float32", "uint8",   "int8",    "uint16", "int16",  "int32",
                                     "int64",     "string",  "bool",    "float16", "double", "uint32", "uint64"};
@@ -143,11 +129,11 @@ inline const char* type_words(int type) {
 }
 
 inline const char* wanted_type(const Argument& argument) {
-  return argument.half_too ? "float32 or float16" : type_words(element_type_of(argument.dtype));
+  return argument.half_too ? "float32 or float16" : type_words(argument.type);
 }
 
 inline bool accepts(const Argument& argument, ElementType type) {
-  return type == element_type_of(argument.dtype) || (argument.half_too && type == kTypeFloat16);
+  return type == argument.type || (argument.half_too && type == kTypeFloat16);
 }
 
 // ---- a node's attributes
@@ -229,8 +215,9 @@ class Binder {
     bind_output(view);
   }
   template <class T>
-  void optional_output(const char*, View<T>& view, const char*) {
-    bind_output(view);
+  void optional_output(const char* name, View<T>& view, const char*) {
+    if (outputs_ < signature_.outputs.size() && std::string_view(signature_.outputs[outputs_].name) == name)
+      bind_output(view);
   }
   template <class T>
   void attribute(const char*, T&) {}

@@ -8,10 +8,10 @@
 namespace fastface::onnx {
 
 // Sizes by number or by name, inferred while a graph is loaded.
-template <class Op>
+template <class Op, Form kForm>
 class ShapeInference {
  public:
-  explicit ShapeInference(const ShapeContext* context) : context_(context), signature_(signature_of<Op>()) {}
+  explicit ShapeInference(const ShapeContext* context) : context_(context), signature_(signature_of<Op, kForm>()) {}
 
   void run() {
     std::size_t count = 0;
@@ -76,7 +76,7 @@ class ShapeInference {
     ShapeInfo* info = nullptr;
     check(runtime.api(slot::create_shape, &info));
     const std::size_t axes = static_cast<std::size_t>(rank);
-    Status* status = runtime.api(slot::set_element_type, info, element_type_of(signature_.outputs[index].dtype));
+    Status* status = runtime.api(slot::set_element_type, info, signature_.outputs[index].type);
     if (status == nullptr)
       status = runtime.api(slot::set_dimensions, info, static_cast<const std::int64_t*>(size), axes);
     if (status == nullptr)

@@ -19,8 +19,6 @@ Runtime runtime;
 
 namespace {
 
-constexpr const char* kDomain = "fastface";
-
 int usable_cores() {
 #if defined(__linux__)
   cpu_set_t set;
@@ -45,16 +43,17 @@ bool emulated() {
   return device != nullptr && std::strcmp(device, "emulated") == 0;
 }
 
+template <Form kForm>
 void register_operators(SessionOptions* options) {
   OperatorDomain* domain = nullptr;
-  check(runtime.api(slot::create_domain, kDomain, &domain));
+  check(runtime.api(slot::create_domain, domain_of(kForm), &domain));
   Status* status = nullptr;
   const auto add = [&](const Operator& made) {
     if (status == nullptr) status = runtime.api(slot::domain_add, domain, &made);
   };
-#define FF_ADD_OPERATOR(Struct, name)                                                              \
-  add(emulated() ? operator_on<Struct, OnEmulated>() : operator_on<Struct, OnCpu>()); \
-  if (cuda_table() != nullptr) add(operator_on<Struct, OnCuda>());
+#define FF_ADD_OPERATOR(Struct, name)                                                               \
+  add(emulated() ? operator_on<Struct, OnEmulated, kForm>() : operator_on<Struct, OnCpu, kForm>()); \
+  if (cuda_table() != nullptr) add(operator_on<Struct, OnCuda, kForm>());
   FF_FOR_EACH_OP(FF_ADD_OPERATOR)
 #undef FF_ADD_OPERATOR
   if (status == nullptr) status = runtime.api(slot::add_domain, options, domain);
@@ -109,7 +108,7 @@ std::string as_json(const std::vector<Argument>& arguments) {
   std::string text = "[";
   for (const Argument& a : arguments)
     text += std::string(text.size() > 1 ? ", " : "") + "{\"name\": " + quoted(a.name) + ", \"shape\": " + quoted(a.shape) +
-            ", \"dtype\": " + quoted(type_words(element_type_of(a.dtype))) +
+            ", \"dtype\": " + quoted(type_words(a.type)) +
             ", \"half_too\": " + (a.half_too ? "true" : "false") + ", \"optional\": " + (a.optional ? "true" : "false") + "}";
   return text + "]";
 }
@@ -146,7 +145,8 @@ FF_EXPORT fastface::onnx::Status* RegisterCustomOps(fastface::onnx::SessionOptio
   return guarded("fastface", [&] {
     runtime.isa = wanted_isa();
     runtime.cores = usable_cores();
-    register_operators(options);
+    register_operators<Form::kPlain>(options);
+    register_operators<Form::kPlugin>(options);
   });
 }
 

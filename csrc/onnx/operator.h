@@ -10,11 +10,11 @@
 namespace fastface::onnx {
 
 // A node in a session.
-template <class Op, class Device>
+template <class Op, class Device, Form kForm>
 class Kernel {
  public:
   explicit Kernel(const KernelInfo* info) {
-    const Signature& signature = signature_of<Op>();
+    const Signature& signature = signature_of<Op, kForm>();
     AttributeReader attributes(signature.name, info);
     prototype_.describe(attributes);
     if (prototype_.threads == 0) prototype_.threads = runtime.cores;
@@ -29,7 +29,7 @@ class Kernel {
   }
 
   void compute(KernelContext* context) const {
-    const Signature& signature = signature_of<Op>();
+    const Signature& signature = signature_of<Op, kForm>();
     Op op = prototype_;
     Binder binder(signature, context, sizes_);
     op.describe(binder);
@@ -56,37 +56,37 @@ class Kernel {
 };
 
 // What ONNX Runtime reads. Operators of one name for several devices share their schema.
-template <class Op, class Device>
+template <class Op, class Device, Form kForm>
 const Operator& operator_on() {
   static const Operator made = [] {
     Operator to;
-    to.name = [](const Operator*) { return signature_of<Op>().name; };
+    to.name = [](const Operator*) { return signature_of<Op, kForm>().name; };
     to.provider = [](const Operator*) { return Device::kProvider; };
-    to.input_count = [](const Operator*) { return signature_of<Op>().inputs.size(); };
-    to.output_count = [](const Operator*) { return signature_of<Op>().outputs.size(); };
+    to.input_count = [](const Operator*) { return signature_of<Op, kForm>().inputs.size(); };
+    to.output_count = [](const Operator*) { return signature_of<Op, kForm>().outputs.size(); };
     to.input_type = [](const Operator*, std::size_t index) {
-      const Argument& argument = signature_of<Op>().inputs[index];
-      return argument.half_too ? kAnyType : element_type_of(argument.dtype);
+      const Argument& argument = signature_of<Op, kForm>().inputs[index];
+      return argument.half_too ? kAnyType : argument.type;
     };
     to.output_type = [](const Operator*, std::size_t index) {
-      return element_type_of(signature_of<Op>().outputs[index].dtype);
+      return signature_of<Op, kForm>().outputs[index].type;
     };
     to.input_presence = [](const Operator*, std::size_t) { return kRequired; };
     to.output_presence = [](const Operator*, std::size_t index) {
-      return signature_of<Op>().outputs[index].optional ? kOptional : kRequired;
+      return signature_of<Op, kForm>().outputs[index].optional ? kOptional : kRequired;
     };
     to.input_memory = [](const Operator*, std::size_t) { return kDefaultMemory; };
     to.first_version = [](const Operator*) { return Op::kVersion; };
     to.create_kernel = [](const Operator*, const void* const*, const KernelInfo* info, void** kernel) {
       *kernel = nullptr;
-      return guarded(signature_of<Op>().name, [&] { *kernel = new Kernel<Op, Device>(info); });
+      return guarded(signature_of<Op, kForm>().name, [&] { *kernel = new Kernel<Op, Device, kForm>(info); });
     };
-    to.destroy_kernel = [](void* kernel) { delete static_cast<Kernel<Op, Device>*>(kernel); };
+    to.destroy_kernel = [](void* kernel) { delete static_cast<Kernel<Op, Device, kForm>*>(kernel); };
     to.compute = [](void* kernel, KernelContext* context) {
-      return guarded(signature_of<Op>().name, [&] { static_cast<Kernel<Op, Device>*>(kernel)->compute(context); });
+      return guarded(signature_of<Op, kForm>().name, [&] { static_cast<Kernel<Op, Device, kForm>*>(kernel)->compute(context); });
     };
     to.infer_shapes = [](const Operator*, ShapeContext* context) {
-      return guarded(signature_of<Op>().name, [&] { ShapeInference<Op>(context).run(); });
+      return guarded(signature_of<Op, kForm>().name, [&] { ShapeInference<Op, kForm>(context).run(); });
     };
     return to;
   }();

@@ -7,14 +7,22 @@
 #include <vector>
 
 #include "core/view.h"
+#include "onnx/abi.h"
 #include "registry.h"
 
 namespace fastface::onnx {
 
+// The same operators twice, in a domain each: as ONNX has them, and as TensorRT's plug-ins are. Those know no uint8, so that
+// bytes come and go as int8 of the same bits; no outputs that need not be taken; and have their workspace as last output,
+// which a processor leaves empty.
+enum class Form { kPlain, kPlugin };
+
+constexpr const char* domain_of(Form form) { return form == Form::kPlain ? "fastface" : "fastface.tensorrt"; }
+
 struct Argument {
   const char* name;
   const char* shape;  // sizes: a letter, which is the same size wherever it stands, or a number
-  Dtype dtype;
+  ElementType type;
   bool half_too;  // float16 as well as float32
   bool optional;
 };
@@ -42,13 +50,13 @@ struct FreeSize {
 constexpr FreeSize kFreeSizes[] = {{'H', "height"}, {'W', "width"}};
 
 template <class T>
-struct DtypeOf;
+struct TypeOf;
 template <>
-struct DtypeOf<float> : std::integral_constant<Dtype, Dtype::kFloat32> {};
+struct TypeOf<float> : std::integral_constant<ElementType, kTypeFloat32> {};
 template <>
-struct DtypeOf<std::int32_t> : std::integral_constant<Dtype, Dtype::kInt32> {};
+struct TypeOf<std::int32_t> : std::integral_constant<ElementType, kTypeInt32> {};
 template <>
-struct DtypeOf<std::uint8_t> : std::integral_constant<Dtype, Dtype::kUint8> {};
+struct TypeOf<std::uint8_t> : std::integral_constant<ElementType, kTypeUint8> {};
 
 // The name of an operator: the op's own, or what the field calls it where the short name says too little.
 template <class Op>
@@ -69,22 +77,22 @@ struct OperatorName<Blend> {
 
 class SignatureReader {
  public:
-  explicit SignatureReader(Signature& signature) : to_(signature) {}
+  SignatureReader(Signature& signature, Form form) : to_(signature), form_(form) {}
 
   template <class T>
   void input(const char* name, View<const T>&, const char* shape) {
-    to_.inputs.push_back({name, shape, DtypeOf<T>::value, false, false});
+    to_.inputs.push_back({name, shape, type_of<T>(), false, false});
   }
   void input(const char* name, RealView&, const char* shape) {
-    to_.inputs.push_back({name, shape, Dtype::kFloat32, true, false});
+    to_.inputs.push_back({name, shape, kTypeFloat32, true, false});
   }
   template <class T>
   void output(const char* name, View<T>&, const char* shape) {
-    to_.outputs.push_back({name, shape, DtypeOf<T>::value, false, false});
+    to_.outputs.push_back({name, shape, type_of<T>(), false, false});
   }
   template <class T>
   void optional_output(const char* name, View<T>&, const char* shape) {
-    to_.outputs.push_back({name, shape, DtypeOf<T>::value, false, true});
+    if (form_ == Form::kPlain) to_.outputs.push_back({name, shape, type_of<T>(), false, true});
   }
   // No more threads than a session has: 0 takes them all.
   void attribute(const char* name, int& value) {
@@ -95,7 +103,13 @@ class SignatureReader {
   void workspace(WorkspaceView&) {}
 
  private:
+  template <class T>
+  ElementType type_of() const {
+    return TypeOf<T>::value == kTypeUint8 && form_ == Form::kPlugin ? kTypeInt8 : TypeOf<T>::value;
+  }
+
   Signature& to_;
+  Form form_;
 };
 
 inline bool has_letter(const std::vector<Argument>& arguments, char letter) {
@@ -104,13 +118,14 @@ inline bool has_letter(const std::vector<Argument>& arguments, char letter) {
   return false;
 }
 
-template <class Op>
+template <class Op, Form kForm = Form::kPlain>
 const Signature& signature_of() {
   static const Signature signature = [] {
     Signature made{OperatorName<Op>::value, Op::kName, Op::kVersion, {}, {}, {}};
     Op op;
-    SignatureReader reader(made);
+    SignatureReader reader(made, kForm);
     op.describe(reader);
+    if (kForm == Form::kPlugin) made.outputs.push_back({"workspace", "0", kTypeInt8, false, true});
     for (const FreeSize& size : kFreeSizes)
       if (has_letter(made.outputs, size.letter) && !has_letter(made.inputs, size.letter))
         made.attributes.push_back({size.attribute, 0, true, true});
