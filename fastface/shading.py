@@ -68,7 +68,7 @@ def prepare_shading(shading: Shading) -> PreparedShading:
     lit_list, lit_start, lit_fans = _fan_list(lit, s.fan_start, s.fans, place)
     painted_list, painted_start, painted_fans = _fan_list(painted, s.fan_start, s.fans, place)
     rest = np.maximum(harmonics(s.rest_normal[lit_list]) @ s.light, LIT_LEAST)
-    folds = _bordered(s.folds, first_axis=1)
+    folds, boxes = _bordered_folds(s.folds)
     return PreparedShading(
         triangles=s.triangles.copy(),  # its indices stay as they were checked
         layer=s.layer,
@@ -90,7 +90,7 @@ def prepare_shading(shading: Shading) -> PreparedShading:
         photo=_row_pairs(_bordered(s.photo)),
         eyes=_row_pairs(_bordered(s.eyes)),
         folds=folds,
-        fold_box=(boxes := _boxes(folds)),
+        fold_box=boxes,
         fold_block=_blocks(folds, boxes),
         lit_faces=len(of_lit),
     )
@@ -117,27 +117,38 @@ def _fan_list(
     return order.astype(np.int32), start, place[fans[row]]
 
 
-def _bordered(images: NDArray[Any], first_axis: int = 0) -> NDArray[Any]:
-    """Borders repeated, so that no sample needs to look where it is."""
-    width = [(0, 0)] * images.ndim
-    width[first_axis] = width[first_axis + 1] = (SHADE_BORDER, SHADE_BORDER)
-    return np.ascontiguousarray(np.pad(images, width, mode="edge"))
+def _bordered(image: NDArray[Any]) -> NDArray[Any]:
+    """(H, W, …) with its borders repeated, so that no sample needs to look where it is."""
+    width = [(SHADE_BORDER, SHADE_BORDER)] * 2 + [(0, 0)] * (image.ndim - 2)
+    return np.ascontiguousarray(np.pad(image, width, mode="edge"))
+
+
+def _bordered_folds(folds: Float32) -> tuple[Float32, Int32]:
+    """Folds with borders repeated, and (D, 4) first row and column, end row and column of what is not 0.
+
+    A fold is a small part of its map: the rest is never touched, so it takes neither time nor memory.
+    """
+    count, height, width = folds.shape
+    bordered = np.zeros((count, height + 2 * SHADE_BORDER, width + 2 * SHADE_BORDER), np.float32)
+    boxes = np.zeros((count, 4), np.int32)
+    for fold, map_, box in zip(folds, bordered, boxes, strict=True):
+        rows, columns = np.flatnonzero(fold.any(1)), np.flatnonzero(fold.any(0))
+        if not len(rows):
+            continue
+        top, left, end_row, end_column = rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
+        above, below = SHADE_BORDER * (top == 0), SHADE_BORDER * (end_row == height)
+        before, behind = SHADE_BORDER * (left == 0), SHADE_BORDER * (end_column == width)
+        part = np.pad(fold[top:end_row, left:end_column], ((above, below), (before, behind)), mode="edge")
+        box[:2] = top + SHADE_BORDER - above, left + SHADE_BORDER - before
+        box[2:] = box[:2] + part.shape
+        map_[box[0] : box[2], box[1] : box[3]] = part
+    return bordered, boxes
 
 
 def _row_pairs(image: Image) -> Image:
     """(H, W, 4) → (H - 1, W, 8): each byte and the one below it side by side."""
     pairs = np.stack([image[:-1], image[1:]], axis=-1)
     return pairs.reshape(*pairs.shape[:2], 8)
-
-
-def _boxes(folds: Float32) -> Int32:
-    """(D, 4) first row and column, end row and column of what is not 0."""
-    boxes = np.zeros((len(folds), 4), np.int32)
-    for box, fold in zip(boxes, folds != 0, strict=True):
-        rows, columns = np.flatnonzero(fold.any(1)), np.flatnonzero(fold.any(0))
-        if len(rows):
-            box[:] = rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
-    return boxes
 
 
 def _blocks(folds: Float32, boxes: Int32) -> NDArray[np.uint8]:
