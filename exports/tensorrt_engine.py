@@ -6,8 +6,13 @@ stays float32; TensorRT chooses no precision by itself. The batch may vary withi
 The full TensorRT builds for the GPU that is there. ``tensorrt_rtx``, the same family's library for GeForce
 and RTX devices, builds without any, for the architectures it is told.
 
+A renderer's graph (``fastface export renderer --for tensorrt``) has fastface's plug-ins in it, kernels that
+the engine then holds. That takes the full TensorRT. What is float32 there is computed in float32, not in
+TF32.
+
 A build runs in a process of its own, because a parser or builder that meets a bad graph may abort. An engine
-whose record still fits GPU, TensorRT version, model and batch is kept; else it is built anew, saying why.
+whose record still fits GPU, TensorRT version, model, plug-ins and batch is kept; else it is built anew,
+saying why.
 """
 
 from __future__ import annotations
@@ -21,12 +26,14 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fastface.atomic import destination, whole_file, write_whole
 from fastface.errors import BadArgument, BadModelFile, ProviderUnavailable
+from fastface.onnx_ops import DOMAIN, PLUGIN_DOMAIN
 from fastface.runtime import cuda_driver
 from fastface.runtime.onnx_file import OnnxFile, scan
 from fastface.runtime.plan import PlanRecord, checked_plan, model_sha256, record_path
@@ -36,6 +43,8 @@ from fastface.runtime.tensorrt_engine import MODULES, load_library
 #: Turing, SM75: ask for that with a file exported in fp16.
 TARGETS: Final = ("SM80", "SM86", "SM89", "SM120")
 BATCH: Final = (1, 4, 16)
+#: The module of the plug-ins of ``PLUGIN_DOMAIN``.
+PLUGINS: Final = "fastface.exports.tensorrt_plugins"
 _TIMEOUT_S: Final = 3 * 3600
 
 
@@ -63,15 +72,15 @@ def build_engine(
 
     batch: smallest, usual and largest B. library: "tensorrt" or "tensorrt_rtx"; by default the first that is
     installed. targets: such as "SM89", for tensorrt_rtx. plugins: Python modules that register operators when
-    imported. Raises ``BadModelFile``, ``BadArgument``, ``ProviderUnavailable``, ``WriteFailed``.
+    imported, beside fastface's own. Raises ``BadModelFile``, ``BadArgument``, ``ProviderUnavailable``,
+    ``WriteFailed``.
     """
     plan = _checked_output(Path(output))
     graph = scan(model)
-    _check_batch(graph, batch)
-    if graph.domains and not plugins:
-        domain, operator = next(iter(graph.domains.items()))
-        raise BadModelFile(f"{model}: TensorRT has no operator {operator!r:.60} of the domain {domain!r:.60}")
-    wanted = _wanted(graph, batch, _library(library), targets)
+    _check_batch(batch)
+    _check_inputs(graph)
+    plugins = _plugins(graph, plugins)
+    wanted = _wanted(graph, batch, _place(library, targets, plugins), plugins)
     reasons = ["asked to"] if force else _reasons(plan, wanted)
     if not reasons:
         return Built(plan, checked_plan(plan)[0], [], 0.0)
@@ -87,7 +96,7 @@ def build_engine(
                 "batch": list(batch),
                 "inputs": {name: list(spec.shape) for name, spec in graph.inputs.items()},
                 "targets": wanted.targets,
-                "plugins": list(plugins),
+                "plugins": plugins,
                 "timing_cache": str(cache),
             },
             str(model),
@@ -110,6 +119,13 @@ def build_generator(net: str | Path, output: str | Path, **how: Any) -> list[Bui
     ]
 
 
+def check_renderer(output: str | Path, batch: tuple[int, int, int] = BATCH) -> None:
+    """Raise what ``build_engine`` would of a renderer's graph here, before there is one."""
+    _checked_output(Path(output))
+    _check_batch(batch)
+    _place(None, (), [PLUGINS])
+
+
 def _checked_output(plan: Path) -> Path:
     if plan.suffix.casefold() != ".plan":
         raise BadArgument(f"{plan}: an engine's name ends in .plan")
@@ -117,38 +133,75 @@ def _checked_output(plan: Path) -> Path:
     return plan
 
 
-def _check_batch(graph: OnnxFile, batch: tuple[int, int, int]) -> None:
+def _check_batch(batch: tuple[int, int, int]) -> None:
     if len(batch) != 3 or not 1 <= batch[0] <= batch[1] <= batch[2] <= 4096:
         raise BadArgument(f"batch: wanted smallest ≤ usual ≤ largest, each 1 … 4096, got {batch!r:.40}")
+
+
+def _check_inputs(graph: OnnxFile) -> None:
     for name, spec in graph.inputs.items():
         if any(isinstance(size, str) for size in spec.shape[1:]):
             raise BadModelFile(f"{graph.path}: {name} {spec}: only the first dimension may vary")
 
 
-def _library(asked: str | None) -> str:
+def _plugins(graph: OnnxFile, given: Sequence[str]) -> list[str]:
+    """The modules that a graph's operators come from."""
+    if DOMAIN in graph.domains:
+        raise BadModelFile(
+            f"{graph.path}: its operators {graph.domains[DOMAIN]} … are ONNX Runtime's; "
+            "export it with --for tensorrt"
+        )
+    ours = [PLUGINS] if PLUGIN_DOMAIN in graph.domains else []
+    for domain, operator in graph.domains.items():
+        if domain != PLUGIN_DOMAIN and not given:
+            raise BadModelFile(
+                f"{graph.path}: TensorRT has no operator {operator!r:.60} of the domain {domain!r:.60}"
+            )
+    return [*ours, *(module for module in given if module not in ours)]
+
+
+def _library(asked: str | None, plugins: Sequence[str]) -> str:
     if asked is not None and asked not in MODULES:
         raise BadArgument(f"library: one of {', '.join(MODULES)}, got {asked!r:.30}")
-    for name in MODULES if asked is None else (asked,):
+    if plugins and asked == "tensorrt_rtx":
+        raise BadArgument("library: plug-ins take the full tensorrt; tensorrt_rtx has no place for kernels")
+    usable = ("tensorrt",) if plugins else tuple(MODULES)
+    for name in usable if asked is None else (asked,):
         if any(find_spec(module) for module in MODULES[name]):
             return name
+    if plugins:
+        raise ProviderUnavailable(
+            "tensorrt is not installed: pip install tensorrt-cu13, on a machine with an NVIDIA GPU; a graph "
+            "with plug-ins takes the full one"
+        )
     raise ProviderUnavailable(
         f"{asked or 'neither tensorrt nor tensorrt_rtx'} is not installed: pip install tensorrt-cu13, or, to "
         "build without a GPU, pip install tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings"
     )
 
 
-def _wanted(graph: OnnxFile, batch: tuple[int, int, int], library: str, targets: Sequence[str]) -> PlanRecord:
-    """The record that an engine of this model, made here and now, would have."""
-    version = _in_process({"job": "version", "library": library}, library)["version"]
+class _Place(NamedTuple):
+    """What engines are built by, and for: a GPU's name, or targets."""
+
+    library: str
+    version: str
+    gpu: str
+    targets: list[str]
+
+
+def _place(asked: str | None, targets: Sequence[str], plugins: Sequence[str]) -> _Place:
+    library = _library(asked, plugins)
+    version = _in_process({"job": "version", "library": library, "plugins": list(plugins)}, library)[
+        "version"
+    ]
     devices = cuda_driver.devices()
     gpu, chosen = "", []
     if library == "tensorrt":
         if targets:
             raise BadArgument("targets: tensorrt builds for the GPU that is there; tensorrt_rtx can be told")
         if not devices:
-            raise ProviderUnavailable(
-                "tensorrt: no NVIDIA GPU to build an engine for; tensorrt_rtx needs none"
-            )
+            needs_none = "" if plugins else "; tensorrt_rtx needs none"
+            raise ProviderUnavailable(f"tensorrt: no NVIDIA GPU to build an engine for{needs_none}")
         gpu = devices[0].name
     else:
         here = ["SM{}{}".format(*devices[0].capability)] if devices else list(TARGETS)
@@ -156,17 +209,32 @@ def _wanted(graph: OnnxFile, batch: tuple[int, int, int], library: str, targets:
         for target in chosen:
             if not re.fullmatch(r"SM\d{2,3}", target):
                 raise BadArgument(f"targets: wanted such as SM89, got {target!r:.20}")
+    return _Place(library, version, gpu, chosen)
+
+
+def _wanted(
+    graph: OnnxFile, batch: tuple[int, int, int], place: _Place, plugins: Sequence[str]
+) -> PlanRecord:
+    """The record that an engine of this model, made here and now, would have."""
     return PlanRecord(
-        library=library,
-        library_version=version,
-        gpu=gpu,
-        targets=chosen,
+        library=place.library,
+        library_version=place.version,
+        gpu=place.gpu,
+        targets=place.targets,
+        plugins=_identity(plugins),
         model_sha256=model_sha256(graph),
         batch=list(batch),
         inputs={name: [list(spec.shape), str(spec.dtype)] for name, spec in graph.inputs.items()},
         outputs={name: [list(spec.shape), str(spec.dtype)] for name, spec in graph.outputs.items()},
         metadata=graph.metadata,
     )
+
+
+def _identity(plugins: Sequence[str]) -> str:
+    """What an engine holds of plug-ins: fastface's are known by their kernels, others by name."""
+    from fastface.exports.tensorrt_plugins import digest
+
+    return ", ".join(f"{digest()} {module}" if module == PLUGINS else module for module in plugins)
 
 
 def _reasons(plan: Path, wanted: PlanRecord) -> list[str]:
@@ -221,6 +289,8 @@ def _serve() -> None:
     job = json.load(sys.stdin)
     try:
         trt = load_library(job["library"])
+        for module in job["plugins"]:
+            import_module(module)
         answer: dict[str, Any] = {"done": True, "version": trt.__version__}
         if job["job"] == "build":
             _build(trt, job)
@@ -240,8 +310,6 @@ class _Refused(Exception):
 
 def _build(trt: Any, job: dict[str, Any]) -> None:
     logger, errors = _logger(trt)
-    for module in job["plugins"]:
-        __import__(module)
     builder = trt.Builder(logger)
     # From TensorRT 11 on every network is strongly typed and the flag is gone.
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
@@ -254,6 +322,9 @@ def _build(trt: Any, job: dict[str, Any]) -> None:
     _set_profile(builder, config, job)
     if job["targets"]:
         _set_targets(trt, config, job["targets"])
+    if job["plugins"]:
+        # TF32 has ten bits of a product: a turned head would be a pixel off.
+        config.clear_flag(trt.BuilderFlag.TF32)
     cache_file = Path(job["timing_cache"])
     cache = config.create_timing_cache(cache_file.read_bytes() if cache_file.is_file() else b"")
     config.set_timing_cache(cache, ignore_mismatch=False)

@@ -12,6 +12,7 @@ Every size but the batch "B" must be known when the engine is built. One block o
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import inspect
 import os
 import re
@@ -42,6 +43,15 @@ def ptx(operator: Operator, *, half: bool = False) -> str:
             f"TensorRT plug-ins: there is no {path}; install fastface where nvcc is found (CUDA 12 or later)"
         )
     return path.read_text()
+
+
+def digest() -> str:
+    """SHA-256 of all kernels, in hex. Raises ``ProviderUnavailable`` where there are none."""
+    found = hashlib.sha256()
+    for operator in operators().values():
+        for half in (False, True) if operator.op == "deform" else (False,):
+            found.update(ptx(operator, half=half).encode())
+    return found.hexdigest()
 
 
 def entry_name(text: str) -> str:

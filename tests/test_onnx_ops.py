@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -29,8 +30,13 @@ ort = pytest.importorskip("onnxruntime")
 NAMES = {operator.op: name for name, operator in onnx_ops.operators().items()}
 
 
-def single(op: str, attributes: dict[str, Any], arrays: dict[str, Any], threads: int = 2) -> Any:
-    """A session of one node whose arrays are all inputs of the graph, of any shape."""
+def single(
+    op: str, attributes: dict[str, Any], arrays: dict[str, Any], threads: int = 2, plugin: bool = False
+) -> Any:
+    """A session of one node whose arrays are all inputs of the graph, of any shape.
+
+    plugin: in the form of TensorRT's plug-ins.
+    """
     from onnx import helper
 
     from fastface.exports.operator_nodes import ELEMENT, model_of, operator_node
@@ -38,24 +44,28 @@ def single(op: str, attributes: dict[str, Any], arrays: dict[str, Any], threads:
     operator = onnx_ops.operators()[NAMES[op]]
 
     def value(argument: onnx_ops.Argument, dtype: str) -> Any:
+        dtype = "int8" if plugin and dtype == "uint8" else dtype
         return helper.make_tensor_value_info(argument.name, ELEMENT[dtype], None)
 
+    outputs = [argument for argument in operator.outputs if not (plugin and argument.optional)]
     node = operator_node(
         operator.name,
         {argument.name: argument.name for argument in operator.inputs},
-        {argument.name: argument.name for argument in operator.outputs},
+        {argument.name: argument.name for argument in outputs},
+        plugin=plugin,
         **attributes,
     )
     inputs = [
         value(a, "float16" if a.half_too and arrays[a.name].dtype == np.float16 else a.dtype)
         for a in operator.inputs
     ]
-    graph = helper.make_graph([node], op, inputs, [value(a, a.dtype) for a in operator.outputs])
+    graph = helper.make_graph([node], op, inputs, [value(a, a.dtype) for a in outputs])
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
     onnx_ops.register(options)
-    model = model_of(graph).SerializeToString()
+    domain = onnx_ops.PLUGIN_DOMAIN if plugin else onnx_ops.DOMAIN
+    model = model_of(graph, domain).SerializeToString()
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
@@ -87,6 +97,14 @@ def run(op: str, case: dict[str, Any], threads: int = 2) -> list[Any]:
 
 def same(a: Any, b: Any) -> None:
     np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+CASES: dict[str, Callable[[], list[Case]]] = {
+    "deform": deform_cases,
+    "rasterize": rasterize_cases,
+    "shade": shade_cases,
+    "blend": blend_cases,
+}
 
 
 # ---- against the definition, and against the same op called from Python ----------------------------------
@@ -132,12 +150,11 @@ def test_blend(case: Case) -> None:
     same(exact, here.exact)
 
 
-@pytest.mark.parametrize("op", ["deform", "rasterize", "shade", "blend"])
+@pytest.mark.parametrize("op", CASES)
 def test_the_devices_schedules_hold_behind_the_same_schema(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs on a GPU, emulated on the host: everything but the GPU itself."""
     monkeypatch.setenv("FASTFACE_ORT_DEVICE", "emulated")
-    cases = {"deform": deform_cases, "rasterize": rasterize_cases, "shade": shade_cases, "blend": blend_cases}
-    for case in cases[op]()[:: 7 if op == "blend" else 1]:
+    for case in CASES[op]()[:: 7 if op == "blend" else 1]:
         got = run(op, case.arguments)
         if op == "shade":
             source, mask = reference.shade(**case.arguments)
@@ -156,12 +173,27 @@ def test_the_devices_schedules_hold_behind_the_same_schema(op: str, monkeypatch:
             np.testing.assert_allclose(got[0], wanted.positions, rtol=0, atol=POSITION_TOLERANCE_MM)
 
 
+@pytest.mark.parametrize("op", CASES)
+def test_in_the_form_of_plug_ins_they_are_the_same_with_int8_for_bytes(op: str) -> None:
+    for case in CASES[op]()[:: 9 if op == "blend" else 2]:
+        attributes, arrays = as_graph(op, case.arguments)
+        bits = {
+            name: value.view(np.int8) if value.dtype == np.uint8 else value for name, value in arrays.items()
+        }
+        got = single(op, attributes, bits, plugin=True).run(None, bits)
+        operator = onnx_ops.operators()[NAMES[op]]
+        wanted = zip(operator.outputs, run(op, case.arguments), strict=True)
+        for part, (output, wanted_part) in zip(got, wanted, strict=False):
+            assert not output.optional
+            assert part.dtype == ("int8" if output.dtype == "uint8" else output.dtype)
+            same(part.view(wanted_part.dtype), wanted_part)
+
+
 # ---- what a graph may bring ------------------------------------------------------------------------------
 
 
 def example(op: str) -> dict[str, Any]:
-    cases = {"deform": deform_cases, "rasterize": rasterize_cases, "shade": shade_cases, "blend": blend_cases}
-    return cases[op]()[1].arguments
+    return CASES[op]()[1].arguments
 
 
 def refused(op: str, attributes: dict[str, Any] | None = None, **changes: Any) -> str:
@@ -363,7 +395,7 @@ def test_operators_are_what_the_ops_say() -> None:
 # ---- threads ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("op", ["deform", "rasterize", "shade", "blend"])
+@pytest.mark.parametrize("op", CASES)
 def test_results_do_not_depend_on_threads(op: str) -> None:
     attributes, arrays = as_graph(op, example(op))
     for given in (0, 1, 3):
@@ -430,7 +462,9 @@ def test_an_older_runtime_is_refused_in_words() -> None:
     base = (ctypes.c_void_p * 2)(*(ctypes.cast(f, ctypes.c_void_p) for f in (table_of, version)))
     library.RegisterCustomOps.restype = ctypes.c_void_p
     assert library.RegisterCustomOps(None, base) == 1
-    assert said == [(9, b"fastface's operators need ONNX Runtime 1.18 or newer, this is 1.9.0")]
+    (code, message), *more = said
+    assert (code, more) == (9, [])
+    assert b"need version 18 of ONNX Runtime's interface (release 1.18 or newer); this is 1.9.0" in message
 
 
 def test_a_wrong_instruction_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,8 +24,12 @@ from typer.testing import CliRunner
 
 import fastface
 from fastface.cli.app import app
+from fastface.engine import Engine
 from fastface.errors import BadArgument, BadModelFile, ProviderUnavailable
+from fastface.exports import tensorrt_engine, tensorrt_plugins
+from fastface.exports.renderer import export_renderer, resized
 from fastface.exports.tensorrt_engine import TARGETS, build_engine, build_generator
+from fastface.onnx_ops import operators
 from fastface.runtime.plan import read_record, record_path
 from fastface.runtime.tensorrt_engine import MODULES
 
@@ -156,6 +163,100 @@ def test_what_the_exporters_write_is_clean_for_tensorrt(kind: Any, precision: An
         build(file, tmp_path / "x.plan")
 
 
+# --- a renderer ---
+
+
+@pytest.fixture(scope="module")
+def renderer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A face's graph with all inputs that it may have, of a small photo."""
+    engine = Engine(threads=1)
+    face = resized(engine.fit(Path(fastface.__file__).parent / "assets" / "demo.jpg"), 160)
+    path = tmp_path_factory.mktemp("renderer") / "r.onnx"
+    export_renderer(engine.model, face, path, camera=True, pose=True, form="tensorrt")
+    return path
+
+
+@pytest.mark.usefixtures("rtx")
+def test_tensorrts_parser_and_builder_take_a_renderer(renderer: Path, tmp_path: Path) -> None:
+    """All of it; only the kernels' place is taken by plug-ins that compute nothing (``rtx_renderer``)."""
+    libraries = find_spec("tensorrt_rtx_libs")
+    assert libraries is not None
+    assert libraries.origin is not None
+    # The parser looks for its library by a name that the wheels do not have.
+    (library,) = Path(libraries.origin).parent.glob("libtensorrt_rtx.so.*")
+    (tmp_path / "libtensorrt_rtx.so").symlink_to(library)
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("rtx_renderer.py")), str(renderer)],
+        env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    made = json.loads(done.stdout.splitlines()[-1])
+    assert made["errors"] == []
+    assert set(made["plugins"]) == set(operators())
+    assert made["plugins"]["FastfaceRasterize"]["cull_backfaces"] == 1
+    modes = made["inputs"]["coefficients"][1]
+    assert made["inputs"] == {"coefficients": [-1, modes], "camera": [-1, 3], "pose": [-1, 4]}
+    about = json.loads(next(p.value for p in onnx.load(str(renderer)).metadata_props if p.key == "fastface"))
+    size = [-1, about["height"], about["width"]]
+    assert made["outputs"] == {"frames": [[*size, 3], "UINT8"], "masks": [size, "UINT8"]}
+    assert made["engine_bytes"] > 1_000_000
+
+
+def test_only_the_full_tensorrt_builds_a_renderer(
+    renderer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BadArgument, match="tensorrt_rtx has no place for kernels"):
+        build_engine(renderer, tmp_path / "x.plan", library="tensorrt_rtx")
+    monkeypatch.setattr(tensorrt_engine, "find_spec", lambda name: None if name.startswith("tensorrt") else 1)
+    with pytest.raises(ProviderUnavailable, match="takes the full one"):
+        build_engine(renderer, tmp_path / "x.plan")
+    words = ["export", "renderer", "--face", "none.npz", "-o", str(tmp_path / "r.onnx")]
+    done = CliRunner().invoke(app, [*words, "--tensorrt", str(tmp_path / "x.plan")])
+    assert done.exit_code == 1
+    assert "pip install tensorrt-cu13" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_engine_of_a_renderer_is_built_anew_for_another_gpu_or_other_kernels(
+    renderer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT and the GPU are told, not there: what is asked of it, and what the record keeps."""
+    jobs: list[dict[str, Any]] = []
+
+    def answered(job: dict[str, Any], what: str) -> dict[str, Any]:
+        jobs.append(job)
+        if job["job"] == "build":
+            Path(job["output"]).write_bytes(b"an engine")
+        return {"done": True, "version": "11.4.0"}
+
+    gpus = [SimpleNamespace(name="H100", capability=(9, 0))]
+    kernels = ["first"]
+    monkeypatch.setattr(tensorrt_engine, "find_spec", lambda name: name == "tensorrt")
+    monkeypatch.setattr(tensorrt_engine, "_in_process", answered)
+    monkeypatch.setattr(tensorrt_engine.cuda_driver, "devices", lambda: gpus)
+    monkeypatch.setattr(tensorrt_plugins, "digest", lambda: kernels[0])
+    plan = tmp_path / "r.plan"
+    assert build_engine(renderer, plan, batch=(1, 8, 32)).reasons == ["there was none"]
+    (job,) = (job for job in jobs if job["job"] == "build")
+    assert (job["library"], job["batch"], job["targets"]) == ("tensorrt", [1, 8, 32], [])
+    assert job["plugins"] == ["fastface.exports.tensorrt_plugins"] == jobs[0]["plugins"]
+    assert [shape[0] for shape in job["inputs"].values()] == ["B", "C", "B"]
+    assert job["timing_cache"].endswith("tensorrt-11.4.0-H100.timing")
+    assert build_engine(renderer, plan, batch=(1, 8, 32)).reasons == []
+    kernels[0] = "second"
+    (reason,) = build_engine(renderer, plan, batch=(1, 8, 32)).reasons
+    assert reason.startswith("plug-ins: built for first")
+    gpus[0].name = "B200"
+    assert build_engine(renderer, plan, batch=(1, 8, 32)).reasons == ["GPU: built for H100, now B200"]
+    gpus.clear()
+    with pytest.raises(ProviderUnavailable, match=r"no NVIDIA GPU to build an engine for$"):
+        build_engine(renderer, plan)
+
+
 # --- without TensorRT ---
 
 
@@ -176,7 +277,7 @@ def test_arguments_out_of_range_are_refused(tmp_path: Path, how: dict[str, objec
         build_engine(NETWORKS[0], tmp_path / "x.engine")
 
 
-def test_operators_of_our_own_are_refused_before_a_build(tmp_path: Path) -> None:
+def test_operators_that_tensorrt_has_not_are_refused_before_a_build(tmp_path: Path) -> None:
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", 4])
     graph = helper.make_graph(
         [helper.make_node("FastfaceDeform", ["x"], ["y"], domain="fastface")], "g", [x], [x]
@@ -184,6 +285,9 @@ def test_operators_of_our_own_are_refused_before_a_build(tmp_path: Path) -> None
     path = tmp_path / "ours.onnx"
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("fastface", 1)]
     path.write_bytes(helper.make_model(graph, opset_imports=opsets).SerializeToString())
-    with pytest.raises(BadModelFile, match="FastfaceDeform"):
+    with pytest.raises(BadModelFile, match=r"FastfaceDeform … are ONNX Runtime's; .* --for tensorrt"):
+        build_engine(path, tmp_path / "x.plan")
+    path.write_bytes(path.read_bytes().replace(b"fastface", b"fastfood"))
+    with pytest.raises(BadModelFile, match="no operator 'FastfaceDeform' of the domain 'fastfood'"):
         build_engine(path, tmp_path / "x.plan")
     assert np.all([not found.name.endswith(".plan") for found in tmp_path.iterdir()])

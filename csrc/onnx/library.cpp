@@ -1,4 +1,5 @@
 // libfastface_ort: the ops as custom operators of ONNX Runtime, in domain "fastface".
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -133,10 +134,15 @@ FF_EXPORT fastface::onnx::Status* RegisterCustomOps(fastface::onnx::SessionOptio
   using namespace fastface::onnx;
   const Api api(base->table(kApiVersion));
   if (!api) {
-    const Api first(base->table(1));  // every release has the first version's functions
-    if (!first) return nullptr;
-    const std::string message = "fastface's operators need ONNX Runtime 1." + std::to_string(kApiVersion) +
-                                " or newer, this is " + base->version();
+    const std::string number = std::to_string(kApiVersion);
+    const std::string message = "fastface's operators need version " + number +
+                                " of ONNX Runtime's interface (release 1." + number + " or newer); this is " +
+                                base->version() + " and does not have it";
+    const Api first(base->table(1));  // every release so far has the first version's functions
+    if (!first) {
+      std::fprintf(stderr, "%s\n", message.c_str());
+      return nullptr;  // there is no other way to say it; graphs with the operators will not load
+    }
     return first(slot::create_status, kNotImplemented, message.c_str());
   }
   static std::mutex mutex;

@@ -83,7 +83,8 @@ const Operator& operator_on() {
     };
     to.destroy_kernel = [](void* kernel) { delete static_cast<Kernel<Op, Device, kForm>*>(kernel); };
     to.compute = [](void* kernel, KernelContext* context) {
-      return guarded(signature_of<Op, kForm>().name, [&] { static_cast<Kernel<Op, Device, kForm>*>(kernel)->compute(context); });
+      const auto* const made = static_cast<const Kernel<Op, Device, kForm>*>(kernel);
+      return guarded(signature_of<Op, kForm>().name, [&] { made->compute(context); });
     };
     to.infer_shapes = [](const Operator*, ShapeContext* context) {
       return guarded(signature_of<Op, kForm>().name, [&] { ShapeInference<Op, kForm>(context).run(); });

@@ -12,9 +12,9 @@
 
 namespace fastface::onnx {
 
-// The same operators twice, in a domain each: as ONNX has them, and as TensorRT's plug-ins are. Those know no uint8, so that
-// bytes come and go as int8 of the same bits; no outputs that need not be taken; and have their workspace as last output,
-// which a processor leaves empty.
+// The same operators twice, in a domain each: as ONNX has them, and as TensorRT's plug-ins are. Those know no uint8, so
+// that bytes come and go as int8 of the same bits, and no outputs that need not be taken; their last output is workspace,
+// which stays unwritten here.
 enum class Form { kPlain, kPlugin };
 
 constexpr const char* domain_of(Form form) { return form == Form::kPlain ? "fastface" : "fastface.tensorrt"; }

@@ -27,7 +27,8 @@ VERSION: Final = 1
 class PlanRecord:
     """library: "tensorrt" or "tensorrt_rtx", with its version. gpu: the device it was built on, or "" for
     engines of tensorrt_rtx, which are built for ``targets`` such as SM89. batch: the smallest, best and
-    largest B. inputs, outputs: name → [shape, dtype]."""
+    largest B. plugins: what it holds of operators that are not TensorRT's own. inputs, outputs: name →
+    [shape, dtype]."""
 
     library: str
     library_version: str
@@ -36,6 +37,7 @@ class PlanRecord:
     model_sha256: str
     batch: list[int]
     plan_sha256: str = ""
+    plugins: str = ""
     inputs: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -48,6 +50,7 @@ class PlanRecord:
             "gpu": "GPU",
             "targets": "target GPUs",
             "model_sha256": "model",
+            "plugins": "plug-ins",
             "batch": "batch range",
         }
         return [
