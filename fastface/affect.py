@@ -28,7 +28,7 @@ from fastface.affect_csv import (
 )
 from fastface.affect_tables import CIRCUMPLEX, EVERYDAY, EXPRESSIONS, PROTOTYPES, SHAPES, SUPPORTS
 from fastface.class_model import AffectClasses, affect_classes, columns_of
-from fastface.errors import BadAffect
+from fastface.errors import BadAffect, BadModelFile
 
 Coefficients = NDArray[np.float32]
 
@@ -83,6 +83,8 @@ class Affect:
     #: expressions: (name, intensity) with intensities summing to at most 1; action_units: (name, intensity);
     #: valence_arousal: ("valence", v), ("arousal", a). Zeros are left out of the first two; sorted by name.
     parts: tuple[tuple[str, float], ...] = field(default=())
+    #: Of valence and arousal: None for the mean face, or a number for one of the faces that people show there.
+    variant: int | None = None
 
     def __post_init__(self) -> None:
         check = {"expressions": _check_blend, "action_units": _check_aus, "valence_arousal": _check_va}.get(
@@ -93,6 +95,11 @@ class Affect:
                 f"an affect is expressions, action_units or valence_arousal, got {self.kind!r:.40}"
             )
         object.__setattr__(self, "parts", check(dict(self.parts)))
+        if self.variant is not None and self.kind != "valence_arousal":
+            raise BadAffect(f"variants are of valence and arousal, not of {self.kind}")
+        whole = isinstance(self.variant, int) and not isinstance(self.variant, bool)
+        if self.variant is not None and not (whole and 0 <= self.variant < 1 << 32):
+            raise BadAffect(f"variant must be a whole number 0 … 2^32 - 1 or None, got {self.variant!r:.40}")
 
     @classmethod
     def neutral(cls) -> Affect:
@@ -111,9 +118,13 @@ class Affect:
         return cls("expressions", _pairs(intensities, "expressions"))
 
     @classmethod
-    def va(cls, valence: float, arousal: float) -> Affect:
-        """A point of the circumplex, both in [-1, 1]; (0, 0) is neutral."""
-        return cls("valence_arousal", (("valence", valence), ("arousal", arousal)))
+    def va(cls, valence: float, arousal: float, variant: int | None = None) -> Affect:
+        """A point of the circumplex, both in [-1, 1]; (0, 0) is neutral.
+
+        ``variant``: not the mean face of that point but one of those that people show there; the same number,
+        the same face.
+        """
+        return cls("valence_arousal", (("valence", valence), ("arousal", arousal)), variant)
 
     @classmethod
     def aus(cls, intensities: Mapping[str, float]) -> Affect:
@@ -147,14 +158,15 @@ class Affect:
     def scaled(self, factor: float) -> Affect:
         """The same affect at a fraction of its strength; ``factor`` in [0, 1]."""
         factor = checked_number(factor, "intensity", 0.0, 1.0)
-        return Affect(self.kind, tuple((name, value * factor) for name, value in self.parts))
+        return Affect(self.kind, tuple((name, value * factor) for name, value in self.parts), self.variant)
 
     @property
     def slug(self) -> str:
-        """Short, safe in a file name, two decimals: surprise-0.50, va+0.80-0.40, AU1-1.00_AU12-0.80,
-        neutral-0.00."""
+        """Short, safe in a file name, two decimals: surprise-0.50, va+0.80-0.40, va+0.80-0.40.v3,
+        AU1-1.00_AU12-0.80, neutral-0.00."""
         if self.kind == "valence_arousal":
-            return "va" + "".join(f"{value + 0.0:+.2f}" for _, value in self.parts)
+            point = "va" + "".join(f"{value + 0.0:+.2f}" for _, value in self.parts)
+            return point if self.variant is None else f"{point}.v{self.variant}"
         return "_".join(f"{name}-{value:.2f}" for name, value in self.parts) or "neutral-0.00"
 
 
@@ -240,8 +252,13 @@ class TableAffectModel:
 
     def __init__(self, family: str = "default", classes: AffectClasses | None = None) -> None:
         self.family = family if family in PROTOTYPES else "default"
-        self._classes = classes or affect_classes(self.family)
-        self._class_columns = columns_of(self._classes, SHAPES)
+        self.classes = classes or affect_classes(self.family)
+        if self.classes.family not in ("", self.family):
+            raise BadModelFile(
+                f"wanted an affect model for heads of the family {self.family!r}, this one was learned from a "
+                f"gallery of {self.classes.family!r}"
+            )
+        self._class_columns = columns_of(self.classes, SHAPES)
         table = PROTOTYPES[self.family]
         self._prototypes: Array = np.array([au.spread(table[name]) for name in _POINTS])
         self._bend: Array = np.array([_bend(self.family, name) for name in _POINTS])
@@ -261,6 +278,17 @@ class TableAffectModel:
         for (kind, columns), where in alike.items():
             values = np.array([[value for _, value in affects[index].parts] for index in where], np.float64)
             out[where] = self.batch(kind, columns, values, names)
+        for index, affect in enumerate(affects):
+            if affect.variant is not None:
+                out[index] = self._varied(affect, affect.variant, names)
+        return out
+
+    def _varied(self, affect: Affect, variant: int, names: Sequence[str]) -> Coefficients:
+        (_, valence), (_, arousal) = affect.parts
+        face = self.classes.sample(valence, arousal, np.random.default_rng(variant))
+        out = np.zeros(len(names), np.float32)
+        head, table = _matching(tuple(names))
+        out[head] = face[self._class_columns][table]
         return out
 
     def batch(self, kind: Kind, columns: Sequence[str], values: Array, names: Sequence[str]) -> Coefficients:
@@ -269,7 +297,7 @@ class TableAffectModel:
         if kind == "action_units":
             shapes = au.shapes_of_action_units(*au.split_action_units(columns, values))
         elif kind == "valence_arousal":
-            shapes = self._classes.at(values[:, 0], values[:, 1])[:, self._class_columns]
+            shapes = self.classes.at(values[:, 0], values[:, 1])[:, self._class_columns]
         else:
             weights = np.zeros((len(values), len(_POINTS)))
             weights[:, [_POINTS.index(name) for name in columns]] = values
@@ -503,6 +531,8 @@ def _va_at(cells: list[Any], where: str) -> Affect:
 
 def _tabulate(affects: list[Affect]) -> tuple[Kind, tuple[str, ...], Array]:
     """Affects of one kind → kind, column names, (N, C) values. Neutral goes with any kind."""
+    if any(affect.variant is not None for affect in affects):
+        raise BadAffect("a path goes through the mean faces; its points cannot be variants")
     kinds = {affect.kind for affect in affects if affect.parts} or {"expressions"}
     if len(kinds) > 1:
         raise BadAffect(f"the points of a path must be of one kind, got {' and '.join(sorted(kinds))}")

@@ -9,6 +9,8 @@ classes.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,11 +86,34 @@ class AffectClasses:
     def sample(
         self, valence: float, arousal: float, random: np.random.Generator, spread: float = 1.0
     ) -> NDArray[np.float64]:
-        """(D,) the face at a point as another person might make it: the mean and the class's own modes."""
-        index = self.nearest(valence, arousal)
-        weights = np.clip(random.normal(0, spread, self.modes.shape[1]), -2.5, 2.5)
-        face = self.at(np.array([valence]), np.array([arousal]))[0]
-        return np.asarray(face + weights @ self.modes[index], np.float64)
+        """(D,) the face at a point as another person might make it: the mean and the class's own modes.
+
+        The modes fade towards (0, 0), which stays neutral. Coefficients stay within 0 … 1.
+        """
+        point = np.array([[valence, arousal]], np.float64)
+        nodes, shares = self._locate(point)
+        expressive = float(shares[self.node_class[nodes] >= 0].sum())
+        weights = np.clip(random.normal(0, spread, self.modes.shape[1]), -2.5, 2.5) * expressive
+        face = self.at(point[:, 0], point[:, 1])[0] + weights @ self.modes[self.nearest(valence, arousal)]
+        return np.asarray(np.clip(face, 0, 1) if self.names else face, np.float64)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of everything that decides what a point looks like; labels name their model by it."""
+        state = hashlib.sha256("\n".join(self.names).encode())
+        for name in ("va", "means", "modes", "node_va", "node_class", "triangles"):
+            array = np.ascontiguousarray(getattr(self, name), _ARRAYS[name].dtype)
+            state.update(repr((name, array.shape)).encode() + array.tobytes())
+        return state.hexdigest()
+
+    @property
+    def family(self) -> str:
+        """The heads whose prototypes a sampled gallery showed ("default", "ict"); "" where nothing says."""
+        try:
+            said = json.loads(self.about)["gallery"]["family"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return ""
+        return said if isinstance(said, str) else ""
 
     def _locate(self, points: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         """(N, 2) → the corners (N, 3) of the triangle each lies in, and its barycentric weights."""
@@ -175,6 +200,11 @@ def affect_classes(family: str) -> AffectClasses:
 
 def columns_of(classes: AffectClasses, names: Sequence[str]) -> NDArray[np.intp]:
     """Where each of ``names`` stands among the classes' coefficients. Raises ``BadModelFile``."""
+    if not classes.names:
+        raise BadModelFile(
+            "wanted an affect model of expression coefficients, this one is of meshes of "
+            f"{classes.means.shape[1] // 3} vertices; build one from a gallery of coefficients"
+        )
     place = {name: index for index, name in enumerate(classes.names)}
     missing = [name for name in names if name not in place]
     if missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,6 +13,8 @@ from fastface.errors import BadArgument
 
 Image = NDArray[np.uint8]
 
+#: More would be too small to look at.
+MOST_TILES: Final = 400
 _PAPER: Final = (250, 250, 248)
 _INK: Final = (40, 40, 40)
 #: The landmarks span chin to brow; a head with its hair and a little air is about this much larger.
@@ -73,3 +76,19 @@ def contact_sheet(
         middle = caption + i * (tile_height + gap) + tile_height / 2
         draw.text((margin / 2, middle), text, fill=_INK, font=font, anchor="mm")
     return np.asarray(picture, np.uint8)
+
+
+def wrapped_sheet(
+    tiles: Sequence[Image], captions: Sequence[str], columns: int | None = None, *, most_px: int = 2400
+) -> Image:
+    """Images of one size with a caption each, in rows of ``columns``, about square if None; (H, W, 3) uint8, at
+    most ``most_px`` and some wide."""
+    count = columns or math.ceil(math.sqrt(len(tiles)))
+    tile_px = max(64, min(tiles[0].shape[1], most_px // count))
+    rows = []
+    for start in range(0, len(tiles), count):
+        row, words = list(tiles[start : start + count]), list(captions[start : start + count])
+        lack = count - len(row)
+        row += [np.full_like(tiles[0], 250)] * lack
+        rows.append(contact_sheet([row], words + [""] * lack, tile_px=tile_px))
+    return np.concatenate(rows)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface import ops
-from fastface.affect import Affect, AffectPath, affect_model
+from fastface.affect import Affect, AffectPath, TableAffectModel, affect_model
 from fastface.affect_tables import HEAD_UNITS
 from fastface.binding import Binding, bind
 from fastface.class_model import AffectClasses
@@ -96,8 +96,7 @@ class Engine:
         self.device = "cpu" if self._on is None else self._on.kind
         self.model = open_model(model)
         self.threads = threads or _cores()
-        classes = AffectClasses.load(affects) if isinstance(affects, str | os.PathLike) else affects
-        self._affects = affect_model(self.model.name, classes)
+        self._affects, self._affects_name = _opened_affects(self.model.name, affects)
         self._fitter = FaceFitter(self.model)
         self._textured: dict[bool | TextureModel, TextureFitter] = {}
         self._rigs = RigBuilder(self._fitter)
@@ -107,6 +106,16 @@ class Engine:
             WeakKeyDictionary()
         )
         self._lock = Lock()
+
+    @property
+    def made_with(self) -> dict[str, str]:
+        """What the labels of all frames say of the models: the head's SHA-256, and name and SHA-256 of what
+        says what valence and arousal look like."""
+        return {
+            "model_sha256": self.model.digest,
+            "affect_model": self._affects_name,
+            "affect_model_sha256": self._affects.classes.digest,
+        }
 
     # ------------------------------------------------------------------------------------------- once a photo
 
@@ -422,8 +431,8 @@ class Engine:
             "width_px": width,
             "height_px": height,
             "photo_sha256": face.photo_sha256,
-            "model_sha256": face.model_hash,
             "engine_version": package_version(),
+            **self.made_with,
         }
 
     def _labels(self, ready: _Ready, asked: _Asked, rows: Float32) -> list[Labels]:
@@ -535,6 +544,20 @@ def _rows(coefficients: object, axes: int) -> Any:
     if rows.ndim != axes:
         raise BadAffect(f"coefficients must have {axes} axes, got shape {rows.shape}")
     return rows
+
+
+def _opened_affects(
+    head: str, affects: str | os.PathLike[str] | AffectClasses | None
+) -> tuple[TableAffectModel, str]:
+    """The affect model and its name. Raises ``BadModelFile``."""
+    if affects is None or isinstance(affects, AffectClasses):
+        model = affect_model(head, affects)
+        return model, model.family if affects is None else "own"
+    try:
+        return affect_model(head, AffectClasses.load(affects)), os.path.basename(affects)
+    except BadModelFile as error:
+        label = os.fspath(affects)
+        raise BadModelFile(str(error) if label in str(error) else f"{label}: {error}") from None
 
 
 def _opened(device: object) -> Device | None:

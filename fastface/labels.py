@@ -70,6 +70,9 @@ class Labels:
     photo_sha256: str
     model_sha256: str
     engine_version: str
+    #: What valence and arousal look like: name of the model, or of its file, and SHA-256.
+    affect_model: str = ""
+    affect_model_sha256: str = ""
     #: What the file holds beside the labels: the output's name, the photo's name, frame number and time of a
     #: video.
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -109,6 +112,11 @@ class Labels:
             "photo_sha256": self.photo_sha256,
             "model_sha256": self.model_sha256,
             "engine_version": self.engine_version,
+            **(
+                {"affect_model": self.affect_model, "affect_model_sha256": self.affect_model_sha256}
+                if self.affect_model_sha256
+                else {}
+            ),
         }
 
     def json(self, indent: int | None = None) -> str:

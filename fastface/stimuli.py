@@ -37,6 +37,7 @@ CODEBOOK: Final = {
     "roll_deg": "positive to the subject's left shoulder",
     "photo_sha256": "of the photo's pixels",
     "model_sha256": "of the head model",
+    "affect_model_sha256": "of the affect model, which says what valence and arousal look like",
     "engine_version": "the fastface that made it",
 }
 

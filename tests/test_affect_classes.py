@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from typer.testing import CliRunner
 
 from fastface import Affect, Engine
+from fastface.affect import affect_model
 from fastface.affect_tables import EXPRESSIONS, SHAPES
 from fastface.class_model import AffectClasses, affect_classes
 from fastface.cli.app import app
-from fastface.errors import BadArgument, BadModelFile
+from fastface.errors import BadAffect, BadArgument, BadModelFile
 from fastface.images import read_image
-from fastface.morphable import load_default
+from fastface.morphable import DEFAULT_MODEL, load_default
 from fastface.workshop.classes import build_classes, identity_leak
 from fastface.workshop.clustering import ward_classes
 from fastface.workshop.gallery import Gallery, GalleryWriter, Rows
@@ -249,5 +251,54 @@ def test_an_engine_takes_a_model_of_ones_own(classes: AffectClasses, tmp_path: P
     expected = AffectClasses.load(tmp_path / "mine.npz").at(np.array([0.7]), np.array([0.1]))[0]
     np.testing.assert_allclose(own, expected[[SHAPES.index(name) for name in names]], atol=1e-6)
     assert np.abs(own - shipped._affects.coefficients(point, names)).max() > 0.01
-    with pytest.raises(BadModelFile):
-        Engine(affects=tmp_path / "none.npz")
+    assert mine.made_with["affect_model"] == "mine.npz"
+    assert mine.made_with["affect_model_sha256"] == classes.digest
+    assert shipped.made_with["affect_model"] == "default"
+    assert shipped.made_with["affect_model_sha256"] != classes.digest
+
+
+def test_an_engine_refuses_what_is_no_model_for_it(classes: AffectClasses, tmp_path: Path) -> None:
+    def refused(affects: Any) -> str:
+        with pytest.raises(BadModelFile) as caught:
+            Engine(affects=affects)
+        return str(caught.value)
+
+    meshes = replace(classes, names=())
+    other = replace(classes, about=json.dumps({"gallery": {"family": "ict"}}))
+    for wrong, says in (
+        (meshes, "one is of meshes of 17 vertices"),
+        (other, "heads of the family 'default'"),
+    ):
+        assert says in refused(wrong)
+        wrong.save(tmp_path / "wrong.npz")
+        assert says in refused(tmp_path / "wrong.npz")
+        assert "wrong.npz: " in refused(tmp_path / "wrong.npz")
+    assert "none.npz: cannot be read" in refused(tmp_path / "none.npz")
+    assert "wanted 'fastface-affect-model' version 1, got 'fastface-head-model'" in refused(DEFAULT_MODEL)
+
+
+def test_variants_differ_and_stay_human() -> None:
+    """Drawn about the mean, never beyond what coefficients mean; neutral stays neutral."""
+    model = affect_model()
+    for point in ((0.8, 0.4), (-0.6, 0.7), (-0.7, -0.4)):
+        mean = model.coefficients(Affect.va(*point), SHAPES)
+        drawn = model.rows([Affect.va(*point, variant=number) for number in range(200)], SHAPES)
+        assert drawn.min() >= 0
+        assert drawn.max() <= 1
+        assert len(np.unique(drawn.round(3), axis=0)) == 200
+        np.testing.assert_allclose(drawn.mean(0), mean, atol=0.05)
+        np.testing.assert_array_equal(model.coefficients(Affect.va(*point, variant=7), SHAPES), drawn[7])
+    assert not model.coefficients(Affect.va(0, 0, variant=3), SHAPES).any()
+    labels = model.labels(Affect.va(0.8, 0.4, variant=3))
+    assert (labels.valence, labels.arousal) == (0.8, 0.4)
+    assert labels.aus != model.labels(Affect.va(0.8, 0.4)).aus
+
+
+@pytest.mark.parametrize("variant", [-1, 1.5, True, 1 << 32])
+def test_variants_that_cannot_be(variant: Any) -> None:
+    with pytest.raises(BadAffect):
+        Affect.va(0.8, 0.4, variant)
+    with pytest.raises(BadAffect, match="not of expressions"):
+        Affect("expressions", (("happy", 1.0),), 3)
+    with pytest.raises(BadAffect, match="cannot be variants"):
+        Affect.path([Affect.va(0.8, 0.4, 3), Affect.va(0.8, 0.4, 3)])

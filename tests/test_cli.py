@@ -62,6 +62,11 @@ class StandInEngine:
     def __init__(self) -> None:
         self.rendered = []
         self.model = affect_model()
+        self.made_with = {
+            "model_sha256": "c" * 64,
+            "affect_model": "default",
+            "affect_model_sha256": "d" * 64,
+        }
 
     def fit(self, photo: Path) -> StandInFace:
         rgb = images.read_image(photo)
@@ -93,8 +98,8 @@ class StandInEngine:
             width_px=face.photo.shape[1],
             height_px=face.photo.shape[0],
             photo_sha256="a" * 64,
-            model_sha256=face.model_hash,
             engine_version="9.9",
+            **self.made_with,
         )
 
     def stream(self, face: StandInFace, path: AffectPath, *, pose: object = None) -> Iterator[StandInFrame]:
@@ -490,7 +495,7 @@ def test_folders_that_make_no_sense(folder: Path, engine: StandInEngine, tmp_pat
     assert "must not be the folder" in refused("synth", folder, *words, "-o", folder)
     assert "cannot be made" in refused("synth", folder, *words, "-o", tmp_path / "file" / "out")
     assert "--format is" in refused("synth", folder, *words, "-o", tmp_path / "out", "--format", "gif")
-    assert "two outputs" in refused("synth", folder, *words, "-e", "happy", "-o", tmp_path / "out")
+    assert "two outputs" in refused("synth", folder, *words, "-i", 0.501, "-i", 0.5, "-o", tmp_path / "out")
     assert not (tmp_path / "out").exists() or os.listdir(tmp_path / "out") == []
 
 
@@ -503,6 +508,91 @@ def test_what_a_killed_run_left_is_cleaned_up_later(folder: Path, engine: StandI
     run_folder(folder, "--resume")
     assert not (output / ".000.png.0123abcd.tmp").exists()
     assert (output / ".001.png.0123abcd.tmp").exists()  # perhaps another run's
+
+
+# --- a photo's set ---
+
+
+def test_a_photo_gives_a_set_at_even_intensities_from_several_sides(
+    tmp_path: Path, photo: Path, engine: StandInEngine
+) -> None:
+    """Neutral comes once, however many expressions begin there."""
+    output = tmp_path / "set"
+    words = ("-e", "happy", "-e", "sad", "--steps", 3, "--yaw", -30, 0, 22.5)
+    told = json.loads(must("synth", photo, *words, "-o", output, "--json").stdout)
+    slugs = ("neutral-0.00", "happy-0.50", "happy-1.00", "sad-0.50", "sad-1.00")
+    expected = {f"photo.{slug}.yaw{turn}.png" for slug in slugs for turn in ("-30", "+00", "+22.5")}
+    assert {path.name for path in output.glob("*.png")} == expected
+    assert told["written"] == 15
+    assert [row["image"] for row in read_table(told["manifest"])][:3] == [
+        f"photo.neutral-0.00.yaw{turn}.png" for turn in ("-30", "+00", "+22.5")
+    ]
+
+
+def test_numbers_after_one_name_all_belong_to_it(tmp_path: Path, photo: Path, engine: StandInEngine) -> None:
+    must("synth", "-e", "sad", "-i", 0.2, 0.4, "--intensity", "0.6", photo, "-o", tmp_path / "a")
+    assert [affect.slug for affect in engine.rendered] == ["sad-0.20", "sad-0.40", "sad-0.60"]
+    photo.rename(tmp_path / "7")
+    must("synth", "-e", "sad", "-i", 0.2, "-o", tmp_path / "b.png", "--", tmp_path / "7")
+
+
+def test_variants_are_numbered_from_the_seed(tmp_path: Path, photo: Path, engine: StandInEngine) -> None:
+    words = ("synth", photo, "--va", 0.8, 0.4, "--variants", 3, "--seed", 5)
+    must(*words, "-o", tmp_path / "a")
+    records = [read_labels(path) for path in sorted((tmp_path / "a").glob("*.json"))]
+    assert [record["variant"] for record in records] == [5, 6, 7]
+    assert [record["affect"] for record in records] == [f"va+0.80+0.40.v{n}" for n in (5, 6, 7)]
+    assert {(record["valence"], record["arousal"]) for record in records} == {(0.8, 0.4)}
+    assert len({json.dumps(record["coefficients"]) for record in records}) == 3
+    must(*words, "-o", tmp_path / "b", "--sheet", tmp_path / "s.png")
+    again = [read_labels(path) for path in sorted((tmp_path / "b").glob("*.json"))]
+    assert again == records
+    width, height = Image.open(tmp_path / "s.png").size
+    assert 3 * height < width * 1.5  # a row of three
+    assert [row["variant"] for row in read_table(next((tmp_path / "b").glob("manifest.*")))] == [5, 6, 7]
+    must("synth", photo, "--va", 0.8, 0.4, "--variants", 1, "--seed", 6, "-o", tmp_path / "one.png")
+    assert read_labels(tmp_path / "one.json")["coefficients"] == records[1]["coefficients"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["-e", "happy", "--variants", "2", "-o", "set"], "--va or --random"),
+        (["--path", "path.csv", "--variants", "2", "-o", "o.mp4"], "goes alone"),
+        (["-e", "happy", "--steps", "3", "-i", "0.5", "-o", "set"], "give one"),
+        (["-e", "happy", "--steps", "3", "-o", "o.png"], "3 outputs are asked for"),
+        (["-e", "happy", "--yaw", "60", "-o", "o.png"], "--yaw"),
+        (["-e", "happy", "--resume", "-o", "o.png"], "is for folders"),
+        (["-e", "happy", "--sheet", "s.png", "-o", "o.png"], "is for folders"),
+        (["--path", "path.csv", "--yaw", "0", "9", "--sheet", "s.png", "-o", "set"], "of images"),
+        (["--random", "401", "--sheet", "s.png", "-o", "set"], "at most 400"),
+    ],
+)
+def test_sets_that_make_no_sense(
+    tmp_path: Path,
+    photo: Path,
+    engine: StandInEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("path.csv").write_text("time_s,valence,arousal\n0,0,0\n1,0.5,0.5\n")
+    assert says in refused("synth", "photo.png", *words)
+    assert sorted(os.listdir()) == ["path.csv", "photo.png"]
+    assert "no such file" in refused("synth", "none.png", "-e", "sad", "--steps", "3", "-o", "set")
+    assert sorted(os.listdir()) == ["path.csv", "photo.png"]
+
+
+def test_another_affect_model_makes_what_is_there_anew(folder: Path, engine: StandInEngine) -> None:
+    run_folder(folder)
+    told = json.loads(run_folder(folder, "--resume", "--json").stdout)
+    assert (told["written"], told["kept"]) == (0, 6)
+    for key in ("affect_model_sha256", "model_sha256"):
+        engine.made_with[key] = "e" * 64
+        told = json.loads(run_folder(folder, "--resume", "--json").stdout)
+        assert (told["written"], told["kept"]) == (6, 0)
+        assert {row[key] for row in read_table(told["manifest"])} == {"e" * 64}
 
 
 # --- the rest ---

@@ -65,7 +65,20 @@ def test_a_path_is_drawn_and_tabulated() -> None:
 def test_a_set_of_images(photo: Path, tmp_path: Path) -> None:
     folder = tmp_path / "set"
     told = run(
-        "stimuli", photo, "-o", folder, "-e", "happy", "--pain", 8, "--steps", 3, "--yaw=-20,0", "--heatmaps"
+        "stimuli",
+        photo,
+        "-o",
+        folder,
+        "-e",
+        "happy",
+        "--pain",
+        8,
+        "--steps",
+        3,
+        "--yaw",
+        -20,
+        0,
+        "--heatmaps",
     )
     assert told["stimuli"] == 12
     rows = list(csv.DictReader((folder / "codebook.csv").read_text().splitlines()))
@@ -104,7 +117,19 @@ def test_a_set_of_videos(photo: Path, tmp_path: Path) -> None:
     assert max(row["intensity"] for row in rows) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("wrong", [["--yaw=-90"], ["--yaw=left"], ["--steps", "0"], ["--pain", "40"], []])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--yaw=-90"],
+        ["--yaw=left"],
+        ["--steps", "0"],
+        ["--steps", "3", "-i", "0.5"],
+        ["-i", "1.5"],
+        ["--pain", "40"],
+        ["--course", "1", "1", "1", "--heatmaps"],
+        [],
+    ],
+)
 def test_what_cannot_be_shown_is_refused(photo: Path, tmp_path: Path, wrong: list[str]) -> None:
     words = ["stimuli", str(photo), "-o", str(tmp_path / "x"), *(["-e", "happy"] if wrong else []), *wrong]
     done = CliRunner().invoke(app, words)
@@ -123,3 +148,28 @@ def test_a_path_is_drawn_by_command(tmp_path: Path) -> None:
     (tmp_path / "path.csv").write_text("time_s,valence,arousal\n0,0,0\n1,0.5,0.5\n")
     run("affect", "plot", tmp_path / "path.csv", "-o", tmp_path / "path.svg")
     assert (tmp_path / "path.svg").read_text().startswith("<svg")
+
+
+def test_levels_too_near_for_two_decimals_keep_files_of_their_own(photo: Path, tmp_path: Path) -> None:
+    told = run(
+        "stimuli",
+        photo,
+        "-o",
+        tmp_path / "set",
+        "-e",
+        "sad",
+        "-i",
+        0.501,
+        0.502,
+        "--sheet",
+        tmp_path / "s.jpg",
+    )
+    assert told["stimuli"] == 2
+    names = sorted(path.name for path in (tmp_path / "set").glob("*.png"))
+    assert names == ["sad-0.501.png", "sad-0.502.png"]
+    height, width = read_image(tmp_path / "s.jpg").shape[:2]
+    assert width > 2 * 256
+    assert height < width
+    found = read_provenance(tmp_path / "s.jpg")
+    assert found is not None
+    assert found.is_synthetic

@@ -15,6 +15,7 @@ from fastface.cli.generators import convert, verify
 from fastface.cli.grid import grid
 from fastface.cli.latents import edit, interpolate, mix
 from fastface.cli.measure import bench, demo
+from fastface.cli.numbers import Numbers
 from fastface.cli.project import project
 from fastface.cli.sheet import fit, sheet
 from fastface.cli.stimuli import stimuli
@@ -47,9 +48,9 @@ def options(
     """Labelled facial expressions from one neutral photo."""
 
 
-app.command()(synth)
-app.command()(sheet)
-app.command()(stimuli)
+app.command(cls=Numbers)(synth)
+app.command(cls=Numbers)(sheet)
+app.command(cls=Numbers)(stimuli)
 app.command()(fit)
 app.add_typer(setup.models, name="model")
 app.add_typer(exporting, name="export")
@@ -58,13 +59,13 @@ app.command()(convert)
 app.command()(verify)
 app.command()(generate)
 app.command()(translate)
-app.command()(transfer)
+app.command(cls=Numbers)(transfer)
 app.command()(project)
 app.add_typer(directions, name="directions")
 app.command()(edit)
-app.command()(interpolate)
+app.command(cls=Numbers)(interpolate)
 app.command()(mix)
-app.command()(grid)
+app.command(cls=Numbers)(grid)
 app.command()(setup.doctor)
 app.command()(bench)
 app.command(hidden=True)(demo)

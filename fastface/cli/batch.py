@@ -1,4 +1,5 @@
-"""A folder of photos: every core busy, one bad photo reported and the others finished, interrupted cleanly.
+"""A folder of photos, or a photo's set: every core busy, one bad photo reported and the others finished,
+interrupted cleanly.
 
 A photo is one task, done by one of as many processes as there are cores; processes, because a fit holds the
 interpreter's lock for much of its time. Results come back in the order of the photos' names, a bounded number
@@ -27,11 +28,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fastface.affect import Affect, AffectPath
+from fastface.atomic import destination
 from fastface.cli import options as opt
 from fastface.cli import outputs
+from fastface.cli.asked import varied, view_name
 from fastface.cli.report import Report, one_line
+from fastface.cli.tiles import Tiles, check_tiles
 from fastface.cli.videos import write_video
-from fastface.errors import BadArgument, FastfaceError, WriteFailed
+from fastface.errors import BadArgument, BadImage, FastfaceError, WriteFailed
 from fastface.head_pose import HeadPose
 from fastface.labels import LabelTable, read_labels, table_suffix
 
@@ -41,11 +45,12 @@ if TYPE_CHECKING:
 #: Photos under way for each process: enough that none waits, few enough that memory stays flat.
 _WINDOW: Final = 4
 _STALE_SECONDS: Final = 3600
+_SHEET_COLUMNS: Final = 12
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to make of every photo of a folder; sent to each process once."""
+    """What to make of every photo of a folder, or of one photo; sent to each process once."""
 
     source: Path
     output: Path
@@ -59,15 +64,33 @@ class Job:
     device: str
     quality: int
     marked: bool
-    pose: HeadPose = field(default_factory=HeadPose)
+    affect_model: Path | None = None
+    variants: tuple[int, ...] = ()
+    poses: tuple[HeadPose, ...] = (HeadPose(),)
+    sheet: Path | None = None
+
+    @property
+    def count(self) -> int:
+        """Outputs of each photo."""
+        affects = (len(self.affects) + self.random) * max(len(self.variants), 1)
+        return len(self.poses) * (1 if self.path is not None else affects)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One output of a photo; without an affect it is the video along the job's path."""
+
+    affect: Affect | None
+    pose: HeadPose
+    output: Path
 
 
 @dataclass(frozen=True)
 class Task:
-    """One photo and what is still to be made of it: (affect, output); for a path the one video."""
+    """One photo, what is still to be made of it, and the records of what is there already."""
 
     photo: Path
-    wanted: tuple[tuple[Affect | None, Path], ...]
+    wanted: tuple[Wanted, ...]
     kept: tuple[dict[str, Any], ...]
 
 
@@ -103,16 +126,31 @@ def run(job: Job, report: Report, threads: int | None, *, resume: bool, overwrit
     if resume and overwrite:
         raise BadArgument("--resume keeps what is there, --overwrite replaces it; give one")
     photos = _photos(job.source)
+    if job.sheet is not None:
+        check_tiles(len(photos) * job.count)
+        destination(job.sheet)
     _prepare_output(job)
-    tasks = _plan(job, photos, resume=resume, overwrite=overwrite)
+    there = _there(job.output, clean=resume or overwrite)
+    stems = _stems(photos)
+    if not (resume or overwrite):
+        _refuse_replacing(job, photos, stems, there)
     done = Done(job.output / f"manifest{table_suffix()}")
     workers = min(threads or available_cores(), max(len(photos), 1))
     start = time.perf_counter()
-    with LabelTable(done.manifest, keep_partial=True) as manifest, report.progress("photos") as progress:
+    # Made here first: an engine that cannot be had is one clear error, not one of each process.
+    engine = _open(job, 1 if workers > 1 else threads)
+    said = {**engine.made_with, "provenance": job.marked}
+    tasks = (_task(job, photo, stems[photo.name], there if resume else set(), said) for photo in photos)
+    tiles = Tiles()
+    table = LabelTable(done.manifest, keep_partial=True, types={"variant": "int64"})
+    with table as manifest, report.progress("photos") as progress:
         bar = progress.add_task(job.output.name, total=len(photos))
-        for task, outcome in _outcomes(job, tasks, workers):
+        for task, outcome in _outcomes(job, engine, tasks, workers):
             for record in (*task.kept, *outcome.records):
                 manifest.append(record)
+                if job.sheet is not None:
+                    image = job.output / record["image"]
+                    tiles.add(image, record, image.stem.removeprefix(stems[task.photo.name] + "."))
             done.written += len(outcome.records)
             done.kept += len(task.kept)
             if outcome.error:
@@ -120,8 +158,20 @@ def run(job: Job, report: Report, threads: int | None, *, resume: bool, overwrit
                 text = f"fastface: {task.photo.name}: {outcome.error}"
                 progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
             progress.advance(bar)
+    if job.sheet is not None:
+        tiles.write(job.sheet, _sheet_columns(job), job.quality)
     done.seconds = time.perf_counter() - start
     return done
+
+
+def _sheet_columns(job: Job) -> int:
+    """A row of the sheet for each photo where that is not too wide; views of one face never part."""
+    views = len(job.poses)
+    return job.count if job.count <= _SHEET_COLUMNS else max(_SHEET_COLUMNS // views, 1) * views
+
+
+def _open(job: Job, threads: int | None) -> Engine:
+    return opt.open_engine(job.model, opt.Device(job.device), threads, job.affect_model)
 
 
 def available_cores() -> int:
@@ -130,6 +180,10 @@ def available_cores() -> int:
 
 
 def _photos(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        if not folder.exists():
+            raise BadImage(f"{folder}: no such file")
+        return [folder]
     suffixes = (*opt.PHOTO_SUFFIXES, ".npz")
     try:
         with os.scandir(folder) as entries:
@@ -150,23 +204,17 @@ def _prepare_output(job: Job) -> None:
         job.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WriteFailed(f"{job.output}: cannot be made ({error.strerror})") from None
-    if job.output.samefile(job.source):
+    if job.source.is_dir() and job.output.samefile(job.source):
         raise BadArgument(f"{job.output}: the output folder must not be the folder of the photos")
 
 
-def _plan(job: Job, photos: list[Path], *, resume: bool, overwrite: bool) -> Iterator[Task]:
-    """What is to be made of each photo, lazily. Raises ``BadArgument`` at once where outputs would be
-    replaced."""
-    there = _there(job.output, clean=resume or overwrite)
-    stems = _stems(photos)
-    if not (resume or overwrite):
-        for photo in photos:
-            for _, output in _wanted(job, photo, stems[photo.name]):
-                if output.name in there:
-                    raise BadArgument(
-                        f"{output} exists; --resume keeps what is there, --overwrite replaces it"
-                    )
-    return (_task(job, photo, stems[photo.name], there if resume else set()) for photo in photos)
+def _refuse_replacing(job: Job, photos: list[Path], stems: dict[str, str], there: set[str]) -> None:
+    for photo in photos:
+        for wanted in _wanted(job, photo, stems[photo.name]):
+            if wanted.output.name in there:
+                raise BadArgument(
+                    f"{wanted.output} exists; --resume keeps what is there, --overwrite replaces it"
+                )
 
 
 def _there(folder: Path, *, clean: bool) -> set[str]:
@@ -193,11 +241,21 @@ def _stems(photos: list[Path]) -> dict[str, str]:
     }
 
 
-def _wanted(job: Job, photo: Path, stem: str) -> list[tuple[Affect | None, Path]]:
-    if job.path is not None:
-        return [(None, job.output / f"{stem}.{job.path_name}{job.suffix}")]
-    affects = [*job.affects, *_random_affects(job, photo.name)]
-    return [(affect, job.output / f"{stem}.{affect.slug}{job.suffix}") for affect in affects]
+def _wanted(job: Job, photo: Path, stem: str) -> list[Wanted]:
+    shown: list[Affect | None] = [None]
+    if job.path is None:
+        bases = [*job.affects, *_random_affects(job, photo.name)]
+        shown = [affect for base in bases for affect in varied(base, job.variants)]
+    return [
+        Wanted(
+            affect,
+            pose,
+            job.output
+            / f"{stem}.{affect.slug if affect else job.path_name}{view_name(pose, job.poses)}{job.suffix}",
+        )
+        for affect in shown
+        for pose in job.poses
+    ]
 
 
 def _random_affects(job: Job, name: str) -> list[Affect]:
@@ -215,37 +273,37 @@ def _random_affects(job: Job, name: str) -> list[Affect]:
     return list(drawn.values())
 
 
-def _task(job: Job, photo: Path, stem: str, there: set[str]) -> Task:
+def _task(job: Job, photo: Path, stem: str, there: set[str], said: dict[str, Any]) -> Task:
     wanted = []
     kept = []
-    for affect, output in _wanted(job, photo, stem):
-        record = _record_of(output, affect) if output.name in there else None
+    for one in _wanted(job, photo, stem):
+        asked = {**said, "affect": one.affect.slug if one.affect else f"path {job.path_name}"}
+        record = _record_of(one.output, asked) if one.output.name in there else None
         if record is None:
-            wanted.append((affect, output))
+            wanted.append(one)
         else:
             kept.append(record)
     return Task(photo, tuple(wanted), tuple(kept))
 
 
-def _record_of(output: Path, affect: Affect | None) -> dict[str, Any] | None:
-    """The labels of an output that an earlier run finished; None when they are missing or of something
-    else."""
+def _record_of(output: Path, said: dict[str, Any]) -> dict[str, Any] | None:
+    """The labels of an output that an earlier run finished; None when they are missing or say another thing:
+    another affect, head model or affect model."""
     try:
         record = read_labels(outputs.sidecar(output))
     except FastfaceError:
         return None
-    return record if affect is None or record.get("affect") == affect.slug else None
+    return record if all(record.get(key) == value for key, value in said.items()) else None
 
 
 # --- doing it ---
 
 
-def _outcomes(job: Job, tasks: Iterator[Task], workers: int) -> Iterator[tuple[Task, Outcome]]:
-    # Made here first: an engine that cannot be had is one clear error, not one of each process.
-    engine = opt.open_engine(job.model, opt.Device(job.device), 1 if workers > 1 else None)
+def _outcomes(
+    job: Job, engine: Engine, tasks: Iterator[Task], workers: int
+) -> Iterator[tuple[Task, Outcome]]:
     if workers == 1 or job.device != "cpu":
         return ((task, _do(job, engine, task)) for task in tasks)
-    del engine
     return _in_processes(job, tasks, workers)
 
 
@@ -256,12 +314,12 @@ def _do(job: Job, engine: Engine, task: Task, go_on: Callable[[], None] = lambda
         return outcome
     try:
         face = opt.open_face(engine, task.photo)
-        for affect, output in task.wanted:
+        for one in task.wanted:
             go_on()
-            if affect is None:
+            if one.affect is None:
                 assert job.path is not None
                 record = write_video(
-                    output,
+                    one.output,
                     engine,
                     face,
                     job.path,
@@ -271,15 +329,15 @@ def _do(job: Job, engine: Engine, task: Task, go_on: Callable[[], None] = lambda
                     marked=job.marked,
                     threads=1,
                     advance=go_on,
-                    pose=job.pose,
+                    pose=one.pose,
                 )
-                outputs.write_record(outputs.sidecar(output), record)
+                outputs.write_record(outputs.sidecar(one.output), record)
             else:
                 record = outputs.write_output(
-                    output,
-                    np.asarray(engine.render(face, affect, pose=job.pose)),
-                    engine.labels(face, affect, pose=job.pose),
-                    affect,
+                    one.output,
+                    np.asarray(engine.render(face, one.affect, pose=one.pose)),
+                    engine.labels(face, one.affect, pose=one.pose),
+                    one.affect,
                     task.photo.name,
                     quality=job.quality,
                     marked=job.marked,
@@ -314,7 +372,7 @@ def _start_worker(job: Job, stop: Any, parent: int) -> None:
         cv2.setNumThreads(1)
         warnings.simplefilter("ignore")
         _Worker.job, _Worker.stop = job, stop
-        _Worker.engine = opt.open_engine(job.model, opt.Device(job.device), 1)
+        _Worker.engine = _open(job, 1)
     except Exception as error:
         # It could be had a moment ago, so it is memory or the like; the pool sees a dead process and acts on
         # it.

@@ -10,7 +10,6 @@ import typer
 
 from fastface.cli import latent_outputs as out
 from fastface.cli import options as opt
-from fastface.cli.generate import BatchOption, PrecisionOption, ProviderOption
 from fastface.cli.report import Report, running
 from fastface.errors import BadArgument
 
@@ -24,7 +23,7 @@ directions = typer.Typer(help="Linear directions in a StyleGAN's latents.", no_a
 
 @directions.command()
 def learn(
-    generator: out.NetOption,
+    generator: opt.StyleGanOption,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="dirs.npz", show_default=False)],
     attribute: Annotated[
         list[str],
@@ -60,10 +59,10 @@ def learn(
         Path | None,
         typer.Option(help="Folder that keeps the scores; a later run goes on there.", show_default=False),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
-    provider: ProviderOption = None,
-    precision: PrecisionOption = None,
-    batch: BatchOption = 8,
+    overwrite: opt.OverwriteOption = False,
+    provider: opt.ProviderOption = None,
+    precision: opt.PrecisionOption = None,
+    batch: opt.BatchOption = 8,
     threads: opt.ThreadsOption = None,
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,

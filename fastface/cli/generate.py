@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from fastface.cli import options as opt
+from fastface.cli.asked import parse_action_units
 from fastface.cli.report import running
 
 if TYPE_CHECKING:
@@ -19,28 +20,8 @@ if TYPE_CHECKING:
     from fastface.generators import Generator, StyleGAN
 
 _MOST_SEEDS: Final = 1_000_000
-WHERE, WHAT = "Where it runs", "What to show"
-
 NetArgument = Annotated[
     Path, typer.Argument(help="net.onnx as given to export, or any file of it.", show_default=False)
-]
-ProviderOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--provider",
-        metavar="NAME",
-        help="tensorrt, cuda, openvino or cpu; the fastest by default. One that is missing is an error.",
-        rich_help_panel=WHERE,
-    ),
-]
-PrecisionOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="fp32|bf16|fp16", help="fp32 is exact; the fastest by default.", rich_help_panel=WHERE
-    ),
-]
-BatchOption = Annotated[
-    int, typer.Option("--batch", min=1, max=256, help="Images at a time.", rich_help_panel=WHERE)
 ]
 
 
@@ -50,30 +31,24 @@ def generate(
         Path, typer.Option("--output", "-o", help="A folder, or an image for one seed.", show_default=False)
     ],
     seeds: Annotated[
-        str, typer.Option(metavar="0-15,40", help="Whole numbers and ranges.", rich_help_panel=WHAT)
+        str, typer.Option(metavar="0-15,40", help="Whole numbers and ranges.", rich_help_panel=opt.SHOW)
     ] = "0",
     truncation: Annotated[
         float,
-        typer.Option(min=-2, max=2, help="1 is all variety, 0 the mean face.", rich_help_panel=WHAT),
+        typer.Option(min=-2, max=2, help="1 is all variety, 0 the mean face.", rich_help_panel=opt.SHOW),
     ] = 0.7,
     noise: Annotated[
-        str, typer.Option(metavar="const|random|none", help="Of the fine detail.", rich_help_panel=WHAT)
+        str, typer.Option(metavar="const|random|none", help="Of the fine detail.", rich_help_panel=opt.SHOW)
     ] = "const",
-    label: Annotated[
-        str | None, typer.Option(metavar="0,1,0", help="Of a conditional generator.", rich_help_panel=WHAT)
-    ] = None,
-    sheet: Annotated[
-        Path | None, typer.Option(help="A contact sheet of them all (at most 400).", show_default=False)
-    ] = None,
-    format: Annotated[str, typer.Option(help="png, jpg or webp.", metavar="NAME")] = "png",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
-    provenance: Annotated[
-        bool, typer.Option(help="Mark outputs as synthetic. Only a folder's may go unmarked.")
-    ] = True,
+    label: opt.LabelOption = None,
+    sheet: opt.SheetOption = None,
+    format: opt.FormatOption = "png",
+    overwrite: opt.OverwriteOption = False,
+    provenance: opt.MarkedOption = True,
     quality: opt.QualityOption = 92,
-    provider: ProviderOption = None,
-    precision: PrecisionOption = None,
-    batch: BatchOption = 8,
+    provider: opt.ProviderOption = None,
+    precision: opt.PrecisionOption = None,
+    batch: opt.BatchOption = 8,
     threads: opt.ThreadsOption = None,
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,
@@ -84,6 +59,7 @@ def generate(
     """
     with running(as_json=as_json, debug=debug) as report:
         from fastface.cli import generated
+        from fastface.cli.tiles import check_tiles
         from fastface.errors import BadArgument
         from fastface.generators import StyleGAN
         from fastface.provenance import require_marking
@@ -93,8 +69,8 @@ def generate(
         require_marking(provenance, dataset=not single)
         if single and len(numbers) != 1:
             raise BadArgument(f"{output}: one image, but {len(numbers)} seeds; give a folder")
-        if sheet is not None and len(numbers) > generated.MOST_TILES:
-            raise BadArgument(f"--sheet: {len(numbers)} faces, at most {generated.MOST_TILES} fit")
+        if sheet is not None:
+            check_tiles(len(numbers))
         suffix = output.suffix if single else generated.checked_suffix(format)
         out = generated.Outputs(
             output, suffix, quality=quality, marked=provenance, overwrite=overwrite, single=single
@@ -119,33 +95,31 @@ def translate(
     output: Annotated[Path, typer.Option("--output", "-o", help="An image.", show_default=False)],
     label: Annotated[
         str | None,
-        typer.Option(metavar="0,1,0", help="StarGAN: its label.", rich_help_panel=WHAT),
+        typer.Option(metavar="0,1,0", help="StarGAN: its label.", rich_help_panel=opt.SHOW),
     ] = None,
     va: Annotated[
         tuple[float, float] | None,
-        typer.Option(metavar="V A", help="StarGAN trained on valence and arousal.", rich_help_panel=WHAT),
+        typer.Option(metavar="V A", help="StarGAN trained on valence and arousal.", rich_help_panel=opt.SHOW),
     ] = None,
-    au: Annotated[
-        list[str] | None,
-        typer.Option("--au", metavar="AU12=0.8", help="GANimation. Repeatable.", rich_help_panel=WHAT),
-    ] = None,
+    au: opt.ActionUnitOption = None,
     reference: Annotated[
-        Path | None, typer.Option(help="StarGAN v2: a face in the style wanted.", rich_help_panel=WHAT)
+        Path | None, typer.Option(help="StarGAN v2: a face in the style wanted.", rich_help_panel=opt.SHOW)
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="StarGAN v2: a random style.", rich_help_panel=WHAT)
+        int | None, typer.Option(min=0, help="StarGAN v2: a random style.", rich_help_panel=opt.SHOW)
     ] = None,
-    domain: Annotated[int, typer.Option(min=0, help="StarGAN v2: its domain.", rich_help_panel=WHAT)] = 0,
+    domain: Annotated[int, typer.Option(min=0, help="StarGAN v2: its domain.", rich_help_panel=opt.SHOW)] = 0,
     face: Annotated[
         bool, typer.Option(help="Cut out the head first; else the photo's middle square.")
     ] = True,
     sheet: Annotated[
-        Path | None, typer.Option(help="Input and output side by side.", show_default=False)
+        Path | None,
+        typer.Option(help="Input and output side by side.", show_default=False, rich_help_panel=opt.OUT),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: opt.OverwriteOption = False,
     quality: opt.QualityOption = 92,
-    provider: ProviderOption = None,
-    precision: PrecisionOption = None,
+    provider: opt.ProviderOption = None,
+    precision: opt.PrecisionOption = None,
     threads: opt.ThreadsOption = None,
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,
@@ -226,7 +200,7 @@ class Asked:
             )
             return generator.translate(square, np.array(label))[0], made
         if isinstance(generator, GANimation):
-            aus = opt.parse_action_units(self.aus)
+            aus = parse_action_units(self.aus)
             return generator.animate(square, action_unit_vector(aus))[0], {"aus": aus}
         assert isinstance(generator, StarGANv2)
         if self.reference is not None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fastface.atomic import destination
 from fastface.cli import outputs
 from fastface.cli.options import IMAGE_SUFFIXES
-from fastface.contact_sheet import contact_sheet, face_box
+from fastface.contact_sheet import face_box, wrapped_sheet
 from fastface.errors import BadArgument, NoFaceFound, WriteFailed
 from fastface.images import write_image
 from fastface.labels import LabelTable, table_suffix
@@ -34,8 +34,6 @@ Image = NDArray[np.uint8]
 
 FORMAT: Final = "fastface-generated"
 VERSION: Final = 1
-MOST_TILES: Final = 400
-_SHEET_PX: Final = 2400
 
 
 class Outputs:
@@ -117,17 +115,9 @@ class Outputs:
 
     def write_sheet(self, path: Path, tiles: list[Image], captions: list[str], generator: Generator) -> None:
         """A grid of pictures with a caption each, marked like them."""
-        columns = math.ceil(math.sqrt(len(tiles)))
-        tile_px = max(64, min(tiles[0].shape[1], _SHEET_PX // columns))
-        rows = []
-        for start in range(0, len(tiles), columns):
-            row, words = tiles[start : start + columns], captions[start : start + columns]
-            lack = columns - len(row)
-            row = row + [np.full_like(tiles[0], 250)] * lack
-            rows.append(contact_sheet([row], words + [""] * lack, tile_px=tile_px))
         made = {"sheet_of": len(tiles), **about(generator)}
         xmp = xmp_packet(made, software(), _source_type(generator))
-        write_image(path, np.concatenate(rows), xmp=xmp, quality=self.quality)
+        write_image(path, wrapped_sheet(tiles, captions), xmp=xmp, quality=self.quality)
 
     def report(self, report: Report, generator: Generator) -> None:
         """Say what was made, for people and for machines."""

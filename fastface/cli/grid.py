@@ -10,7 +10,6 @@ import typer
 
 from fastface.cli import latent_outputs as out
 from fastface.cli import options as opt
-from fastface.cli.generate import BatchOption, PrecisionOption, ProviderOption
 from fastface.cli.report import running
 from fastface.errors import BadArgument
 
@@ -30,7 +29,7 @@ def grid(
             help="Neutral faces: latents (.npz), seed:N or seeds:0-9.", metavar="LATENT…", show_default=False
         ),
     ],
-    generator: out.NetOption,
+    generator: opt.StyleGanOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="A folder.", show_default=False)],
     expression: Annotated[
         list[str],
@@ -40,20 +39,10 @@ def grid(
             metavar="NAME[=STRENGTH|apex.npz]",
             help="A direction (to strength 2), or an apex latent. Repeatable.",
             show_default=False,
-            rich_help_panel=out.WHAT,
+            rich_help_panel=opt.SHOW,
         ),
     ],
-    directions: Annotated[
-        Path | None,
-        typer.Option(
-            "--directions",
-            "-d",
-            metavar="dirs.npz",
-            help="Of `fastface directions learn`.",
-            show_default=False,
-            rich_help_panel=out.WHAT,
-        ),
-    ] = None,
+    directions: opt.MaybeDirectionsOption = None,
     intensity: Annotated[
         list[float] | None,
         typer.Option(
@@ -61,47 +50,42 @@ def grid(
             "-i",
             metavar="0…1",
             help="0.25 0.5 0.75 1 by default. Repeatable.",
-            rich_help_panel=out.WHAT,
+            rich_help_panel=opt.SHOW,
         ),
     ] = None,
     age: Annotated[
         list[float] | None,
-        typer.Option(help="Strength along the age direction. Repeatable.", rich_help_panel=out.WHAT),
+        typer.Option(help="Strength along the age direction. Repeatable.", rich_help_panel=opt.SHOW),
     ] = None,
     age_score: Annotated[
         list[float] | None,
         typer.Option(
-            help="Age as its scorer tells it, instead of strengths. Repeatable.", rich_help_panel=out.WHAT
+            help="Age as its scorer tells it, instead of strengths. Repeatable.", rich_help_panel=opt.SHOW
         ),
     ] = None,
     age_direction: Annotated[
-        str, typer.Option(metavar="NAME", help="Which direction is age.", rich_help_panel=out.WHAT)
+        str, typer.Option(metavar="NAME", help="Which direction is age.", rich_help_panel=opt.SHOW)
     ] = "age",
-    layers: out.LayersOption = "all",
+    layers: opt.LayersOption = "all",
     age_layers: Annotated[
-        str, typer.Option(metavar="0-7", help="Layers that age moves.", rich_help_panel=out.WHAT)
+        str, typer.Option(metavar="0-7", help="Layers that age moves.", rich_help_panel=opt.SHOW)
     ] = "all",
-    way_of: Annotated[
-        str,
-        typer.Option(
-            "--way", metavar="linear|spherical", help="To an apex latent.", rich_help_panel=out.WHAT
-        ),
-    ] = "linear",
-    truncation: out.TruncationOption = 0.7,
-    noise: out.NoiseOption = "own",
+    way_of: opt.WayOption = "linear",
+    truncation: opt.TruncationOption = 0.7,
+    noise: opt.NoiseOption = "own",
     codebook: Annotated[
-        str, typer.Option(metavar="csv|parquet", help="Of the codebook.", rich_help_panel=out.OUT)
+        str, typer.Option(metavar="csv|parquet", help="Of the codebook.", rich_help_panel=opt.OUT)
     ] = "csv",
-    measure: out.MeasureOption = True,
-    format: out.FormatOption = "png",
-    sheet: out.SheetOption = None,
-    overwrite: out.OverwriteOption = False,
-    resume: out.ResumeOption = False,
-    provenance: out.MarkedOption = True,
+    measure: opt.MeasureOption = True,
+    format: opt.FormatOption = "png",
+    sheet: opt.SheetOption = None,
+    overwrite: opt.OverwriteOption = False,
+    resume: opt.ResumeOption = False,
+    provenance: opt.MarkedOption = True,
     quality: opt.QualityOption = 92,
-    provider: ProviderOption = None,
-    precision: PrecisionOption = None,
-    batch: BatchOption = 8,
+    provider: opt.ProviderOption = None,
+    precision: opt.PrecisionOption = None,
+    batch: opt.BatchOption = 8,
     threads: opt.ThreadsOption = None,
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,

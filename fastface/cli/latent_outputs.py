@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from fastface.cli import options as opt
 from fastface.cli.generate import open_generator
@@ -20,64 +18,6 @@ if TYPE_CHECKING:
     from fastface.generators import StyleGAN
     from fastface.generators.latents import Floats, Latent
     from fastface.generators.stylegan import NoiseMaps
-
-WHAT, WHERE, OUT = "What to show", "Where it runs", "What is written"
-
-LatentArgument = Annotated[
-    str, typer.Argument(help="A latent (.npz), or seed:N.", metavar="LATENT", show_default=False)
-]
-NetOption = Annotated[
-    Path,
-    typer.Option(
-        "--generator", "-g", metavar="net.onnx", help="StyleGAN2 or 3 as exported.", show_default=False
-    ),
-]
-OutputOption = Annotated[
-    Path,
-    typer.Option("--output", "-o", help="An image, a video (.mp4, .mkv) or a folder.", show_default=False),
-]
-TruncationOption = Annotated[
-    float, typer.Option(min=-2, max=2, help="Of seed:N: 1 is all variety, 0 the mean.", rich_help_panel=WHAT)
-]
-LayersOption = Annotated[
-    str, typer.Option(metavar="4-7", help="Layers that move, low to high.", rich_help_panel=WHAT)
-]
-NoiseOption = Annotated[
-    str,
-    typer.Option(
-        metavar="own|const|none",
-        help="Fine detail: the latent's own where it has any, the checkpoint's, or none.",
-        rich_help_panel=WHAT,
-    ),
-]
-FpsOption = Annotated[float, typer.Option(min=0.001, max=1000, help="Of a video.", rich_help_panel=OUT)]
-MeasureOption = Annotated[
-    bool,
-    typer.Option(
-        help="Find the face in every image and record landmarks and what it shows.", rich_help_panel=OUT
-    ),
-]
-FormatOption = Annotated[
-    str, typer.Option("--format", help="png, jpg or webp, in a folder.", rich_help_panel=OUT)
-]
-SheetOption = Annotated[
-    Path | None,
-    typer.Option(help="A contact sheet of them all (at most 400).", show_default=False, rich_help_panel=OUT),
-]
-OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel=OUT)
-]
-ResumeOption = Annotated[
-    bool, typer.Option("--resume", help="Keep what is there, make the rest.", rich_help_panel=OUT)
-]
-MarkedOption = Annotated[
-    bool,
-    typer.Option(
-        "--provenance/--no-provenance",
-        help="Mark outputs as synthetic. Only a folder's may go unmarked.",
-        rich_help_panel=OUT,
-    ),
-]
 
 
 @dataclass(frozen=True)
@@ -120,7 +60,7 @@ class Way:
 
     def check(self, count: int) -> None:
         """Before any work: do the options fit each other? ``BadArgument``."""
-        from fastface.cli import generated
+        from fastface.cli.tiles import check_tiles
         from fastface.provenance import require_marking
 
         require_marking(self.marked, dataset=not (self.single or self.video))
@@ -130,8 +70,8 @@ class Way:
             )
         if self.video and (self.resume or self.sheet):
             raise BadArgument(f"{self.output}: --resume and --sheet are for folders")
-        if self.sheet is not None and count > generated.MOST_TILES:
-            raise BadArgument(f"--sheet: {count} faces, at most {generated.MOST_TILES} fit")
+        if self.sheet is not None:
+            check_tiles(count)
         if self.noise not in ("own", "const", "none"):
             raise BadArgument(f"--noise is own, const or none, got {self.noise!r:.20}")
 

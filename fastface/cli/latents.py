@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fastface.cli import latent_outputs as out
 from fastface.cli import options as opt
-from fastface.cli.generate import BatchOption, PrecisionOption, ProviderOption
 from fastface.cli.report import running
 from fastface.errors import BadArgument
 
@@ -19,25 +17,18 @@ if TYPE_CHECKING:
     from fastface.generators.directions import Direction, Directions
     from fastface.generators.latents import Floats, Latent
 
-SaveOption = Annotated[
-    Path | None,
-    typer.Option("--save-latent", metavar="out.npz", help="Keep the latent too.", rich_help_panel=out.OUT),
-]
-
 
 def edit(
-    latent: out.LatentArgument,
-    generator: out.NetOption,
-    directions: Annotated[
-        Path, typer.Option("--directions", "-d", metavar="dirs.npz", help="Of `fastface directions learn`.")
-    ],
-    output: out.OutputOption,
+    latent: opt.LatentArgument,
+    generator: opt.StyleGanOption,
+    directions: opt.DirectionsOption,
+    output: opt.LatentOutputOption,
     move: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=STRENGTH",
             help="In standard deviations; -2..2 sweeps. Repeatable.",
-            rich_help_panel=out.WHAT,
+            rich_help_panel=opt.SHOW,
         ),
     ] = None,
     score: Annotated[
@@ -45,27 +36,27 @@ def edit(
         typer.Option(
             metavar="NAME=SCORE",
             help="Move until the fitted score is this; 20..60 sweeps. Repeatable.",
-            rich_help_panel=out.WHAT,
+            rich_help_panel=opt.SHOW,
         ),
     ] = None,
     steps: Annotated[
-        int, typer.Option(min=0, max=100_000, help="Pictures of a sweep; 9.", rich_help_panel=out.WHAT)
+        int, typer.Option(min=0, max=100_000, help="Pictures of a sweep; 9.", rich_help_panel=opt.SHOW)
     ] = 0,
-    layers: out.LayersOption = "all",
-    truncation: out.TruncationOption = 0.7,
-    noise: out.NoiseOption = "own",
-    save_latent: SaveOption = None,
-    fps: out.FpsOption = 30.0,
-    measure: out.MeasureOption = True,
-    format: out.FormatOption = "png",
-    sheet: out.SheetOption = None,
-    overwrite: out.OverwriteOption = False,
-    resume: out.ResumeOption = False,
-    provenance: out.MarkedOption = True,
+    layers: opt.LayersOption = "all",
+    truncation: opt.TruncationOption = 0.7,
+    noise: opt.NoiseOption = "own",
+    save_latent: opt.SaveLatentOption = None,
+    fps: opt.FpsOption = 30.0,
+    measure: opt.MeasureOption = True,
+    format: opt.FormatOption = "png",
+    sheet: opt.SheetOption = None,
+    overwrite: opt.OverwriteOption = False,
+    resume: opt.ResumeOption = False,
+    provenance: opt.MarkedOption = True,
     quality: opt.QualityOption = 92,
-    provider: ProviderOption = None,
-    precision: PrecisionOption = None,
-    batch: BatchOption = 8,
+    provider: opt.ProviderOption = None,
+    precision: opt.PrecisionOption = None,
+    batch: opt.BatchOption = 8,
     threads: opt.ThreadsOption = None,
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,
@@ -171,43 +162,38 @@ def safe(name: str) -> str:
 
 
 def interpolate(
-    neutral: out.LatentArgument,
+    neutral: opt.LatentArgument,
     apex: Annotated[str, typer.Argument(help="Likewise.", metavar="APEX", show_default=False)],
-    generator: out.NetOption,
-    output: out.OutputOption,
+    generator: opt.StyleGanOption,
+    output: opt.LatentOutputOption,
     steps: Annotated[
         int,
-        typer.Option(min=0, max=100_000, help="Even intensities from 0 to 1; 11.", rich_help_panel=out.WHAT),
+        typer.Option(min=0, max=100_000, help="Even intensities from 0 to 1; 11.", rich_help_panel=opt.SHOW),
     ] = 0,
     intensity: Annotated[
         list[float] | None,
         typer.Option(
-            "--intensity", "-i", metavar="0…1", help="These instead. Repeatable.", rich_help_panel=out.WHAT
+            "--intensity", "-i", metavar="0…1", help="These instead. Repeatable.", rich_help_panel=opt.SHOW
         ),
     ] = None,
-    way_of: Annotated[
-        str,
-        typer.Option(
-            "--way", metavar="linear|spherical", help="About the mean latent.", rich_help_panel=out.WHAT
-        ),
-    ] = "linear",
+    way_of: opt.WayOption = "linear",
     expression: Annotated[
-        str, typer.Option(help="What the apex shows, for the labels.", rich_help_panel=out.WHAT)
+        str, typer.Option(help="What the apex shows, for the labels.", rich_help_panel=opt.SHOW)
     ] = "",
-    layers: out.LayersOption = "all",
-    truncation: out.TruncationOption = 0.7,
-    noise: out.NoiseOption = "own",
-    fps: out.FpsOption = 30.0,
-    measure: out.MeasureOption = True,
-    format: out.FormatOption = "png",
-    sheet: out.SheetOption = None,
-    overwrite: out.OverwriteOption = False,
-    resume: out.ResumeOption = False,
-    provenance: out.MarkedOption = True,
+    layers: opt.LayersOption = "all",
+    truncation: opt.TruncationOption = 0.7,
+    noise: opt.NoiseOption = "own",
+    fps: opt.FpsOption = 30.0,
+    measure: opt.MeasureOption = True,
+    format: opt.FormatOption = "png",
+    sheet: opt.SheetOption = None,
+    overwrite: opt.OverwriteOption = False,
+    resume: opt.ResumeOption = False,
+    provenance: opt.MarkedOption = True,
     quality: opt.QualityOption = 92,
-    provider: ProviderOption = None,
-    precision: PrecisionOption = None,
-    batch: BatchOption = 8,
+    provider: opt.ProviderOption = None,
+    precision: opt.PrecisionOption = None,
+    batch: opt.BatchOption = 8,
     threads: opt.ThreadsOption = None,
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,
@@ -265,24 +251,24 @@ def mix(
         str,
         typer.Option("--expression", help="Latent (.npz) or seed:N: what it shows.", show_default=False),
     ],
-    generator: out.NetOption,
-    output: out.OutputOption,
+    generator: opt.StyleGanOption,
+    output: opt.LatentOutputOption,
     layers: Annotated[
         str | None,
         typer.Option(
             metavar="4-7",
             help="Layers taken from the expression; 4-7 by default.",
-            rich_help_panel=out.WHAT,
+            rich_help_panel=opt.SHOW,
         ),
     ] = None,
-    truncation: out.TruncationOption = 0.7,
-    noise: out.NoiseOption = "own",
-    save_latent: SaveOption = None,
-    measure: out.MeasureOption = True,
-    overwrite: out.OverwriteOption = False,
+    truncation: opt.TruncationOption = 0.7,
+    noise: opt.NoiseOption = "own",
+    save_latent: opt.SaveLatentOption = None,
+    measure: opt.MeasureOption = True,
+    overwrite: opt.OverwriteOption = False,
     quality: opt.QualityOption = 92,
-    provider: ProviderOption = None,
-    precision: PrecisionOption = None,
+    provider: opt.ProviderOption = None,
+    precision: opt.PrecisionOption = None,
     threads: opt.ThreadsOption = None,
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,

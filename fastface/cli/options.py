@@ -1,17 +1,15 @@
-"""Options that several commands share, and how their words become values."""
+"""Options that several commands share: each stands here once, with the words that explain it."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from fastface.affect import Affect
     from fastface.engine import Engine, FittedFace
-    from fastface.head_pose import HeadPose
 
 
 class Device(StrEnum):
@@ -22,26 +20,200 @@ class Device(StrEnum):
     AUTO = "auto"
 
 
-ModelOption = Annotated[
-    str, typer.Option("--model", "-m", help="Head model: default, ict, or a .npz file.", metavar="NAME|FILE")
-]
-DeviceOption = Annotated[Device, typer.Option(help="Where to compute.", case_sensitive=False)]
-ThreadsOption = Annotated[
-    int | None, typer.Option(min=1, max=1024, help="Processor cores to use; all by default.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-QualityOption = Annotated[int, typer.Option(min=1, max=100, help="JPEG, WebP and MP4 quality.")]
+#: Headings in ``--help``.
+SHOW, WHERE, OUT = "What to show", "Where it runs", "What is written"
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".avif")
 
+# --- every command ---
 
-def open_engine(model: str, device: Device, threads: int | None) -> Engine:
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="Processor cores to use; all by default.")
+]
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute.", case_sensitive=False)]
+
+# --- faces ---
+
+FaceArgument = Annotated[Path, typer.Argument(help="A photo, or a fit (.npz).", show_default=False)]
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="Head model: default, ict, or a .npz file.", metavar="NAME|FILE")
+]
+AffectModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="model.npz",
+        help="What valence and arousal look like: of `fastface affect build`.",
+        show_default=False,
+    ),
+]
+ExpressionOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--expression",
+        "-e",
+        metavar="NAME",
+        help="anger, contempt, disgust, fear, happy, sad, surprise or neutral. Repeatable.",
+        rich_help_panel=SHOW,
+    ),
+]
+ActionUnitOption = Annotated[
+    list[str] | None,
+    typer.Option("--au", metavar="AU12=0.8", help="A FACS action unit. Repeatable.", rich_help_panel=SHOW),
+]
+VaOption = Annotated[
+    tuple[float, float] | None,
+    typer.Option(metavar="V A", help="Valence and arousal, each -1 … 1.", rich_help_panel=SHOW),
+]
+PainOption = Annotated[
+    float | None,
+    typer.Option(min=0, max=16, metavar="0…16", help="Pain of that PSPI score.", rich_help_panel=SHOW),
+]
+IntensityOption = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--intensity",
+        "-i",
+        metavar="0…1 …",
+        help="0.6 is everyday, 1 (the default) strong but human. Several at once.",
+        rich_help_panel=SHOW,
+    ),
+]
+StepsOption = Annotated[
+    int | None,
+    typer.Option(min=2, max=1001, metavar="N", help="N even intensities from 0 to 1.", rich_help_panel=SHOW),
+]
+YawOption = Annotated[
+    list[float] | None,
+    typer.Option(
+        metavar="DEG …", help="Turn the head to its left; several views at once.", rich_help_panel=SHOW
+    ),
+]
+FpsOption = Annotated[
+    float, typer.Option(min=0.001, max=1000, help="Frames a second of a video.", rich_help_panel=SHOW)
+]
+
+# --- outputs ---
+
+QualityOption = Annotated[
+    int, typer.Option(min=1, max=100, help="JPEG, WebP and MP4 quality.", rich_help_panel=OUT)
+]
+FormatOption = Annotated[
+    str,
+    typer.Option("--format", metavar="NAME", help="png, jpg or webp, in a folder.", rich_help_panel=OUT),
+]
+SheetOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="A contact sheet of them all, too (at most 400).", show_default=False, rich_help_panel=OUT
+    ),
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel=OUT)
+]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Keep what is there, make the rest.", rich_help_panel=OUT)
+]
+MarkedOption = Annotated[
+    bool,
+    typer.Option(
+        "--provenance/--no-provenance",
+        help="Mark outputs as synthetic. Only a folder's may go unmarked.",
+        rich_help_panel=OUT,
+    ),
+]
+
+# --- generators ---
+
+ProviderOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--provider",
+        metavar="NAME",
+        help="tensorrt, cuda, openvino or cpu; the fastest by default. One that is missing is an error.",
+        rich_help_panel=WHERE,
+    ),
+]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="fp32|bf16|fp16", help="fp32 is exact; the fastest by default.", rich_help_panel=WHERE
+    ),
+]
+BatchOption = Annotated[
+    int, typer.Option("--batch", min=1, max=256, help="Images at a time.", rich_help_panel=WHERE)
+]
+LabelOption = Annotated[
+    str | None, typer.Option(metavar="0,1,0", help="Of a conditional generator.", rich_help_panel=SHOW)
+]
+
+# --- latents of a StyleGAN ---
+
+StyleGanOption = Annotated[
+    Path,
+    typer.Option(
+        "--generator", "-g", metavar="net.onnx", help="StyleGAN2 or 3 as exported.", show_default=False
+    ),
+]
+LatentArgument = Annotated[
+    str, typer.Argument(help="A latent (.npz), or seed:N.", metavar="LATENT", show_default=False)
+]
+LatentOutputOption = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="An image, a video (.mp4, .mkv) or a folder.", show_default=False),
+]
+SaveLatentOption = Annotated[
+    Path | None,
+    typer.Option("--save-latent", metavar="out.npz", help="Keep the latent too.", rich_help_panel=OUT),
+]
+_DIRECTIONS = typer.Option(
+    "--directions",
+    "-d",
+    metavar="dirs.npz",
+    help="Of `fastface directions learn`.",
+    show_default=False,
+    rich_help_panel=SHOW,
+)
+DirectionsOption = Annotated[Path, _DIRECTIONS]
+MaybeDirectionsOption = Annotated[Path | None, _DIRECTIONS]
+TruncationOption = Annotated[
+    float, typer.Option(min=-2, max=2, help="Of seed:N: 1 is all variety, 0 the mean.", rich_help_panel=SHOW)
+]
+LayersOption = Annotated[
+    str, typer.Option(metavar="4-7", help="Layers that move, low to high.", rich_help_panel=SHOW)
+]
+WayOption = Annotated[
+    str,
+    typer.Option(
+        "--way",
+        metavar="linear|spherical",
+        help="To an apex latent; spherical turns about the mean latent.",
+        rich_help_panel=SHOW,
+    ),
+]
+NoiseOption = Annotated[
+    str,
+    typer.Option(
+        metavar="own|const|none",
+        help="Fine detail: the latent's own where it has any, the checkpoint's, or none.",
+        rich_help_panel=SHOW,
+    ),
+]
+MeasureOption = Annotated[
+    bool,
+    typer.Option(
+        help="Find the face in every image and record landmarks and what it shows.", rich_help_panel=OUT
+    ),
+]
+
+
+def open_engine(model: str, device: Device, threads: int | None, affect_model: Path | None = None) -> Engine:
     """The engine that the options ask for."""
     from fastface.engine import Engine
 
-    return Engine(model, device=device.value, threads=threads)
+    return Engine(model, device=device.value, threads=threads, affects=affect_model)
 
 
 def open_face(engine: Engine, source: Path, *, texture: bool = False) -> FittedFace:
@@ -56,73 +228,3 @@ def open_face(engine: Engine, source: Path, *, texture: bool = False) -> FittedF
     if not source.exists():
         raise BadImage(f"{source}: no such file")
     return engine.fit(source, texture=True) if texture else engine.fit(source)
-
-
-def parse_action_units(words: list[str]) -> dict[str, float]:
-    """["AU1=1", "au12=0.8"] → {"AU1": 1.0, "AU12": 0.8}. Raises ``BadAffect``."""
-    from fastface.action_units import AU_COLUMNS
-    from fastface.affect_csv import checked_number
-    from fastface.errors import BadAffect
-
-    spelling = {name.casefold(): name for name in AU_COLUMNS}
-    asked: dict[str, float] = {}
-    for word in words:
-        name, found, value = word.partition("=")
-        if not found:
-            raise BadAffect(f"--au wants NAME=INTENSITY such as AU12=0.8, got {word!r:.40}")
-        name = spelling.get(name.strip().casefold(), name.strip())
-        if name in asked:
-            raise BadAffect(f"--au {name} is given twice")
-        asked[name] = checked_number(value, f"--au {name}", 0.0, 1.0)
-    return asked
-
-
-def parse_yaws(text: str) -> list[HeadPose]:
-    """ "-30,0,30" → poses that turn the head so far from the photo's. Raises ``BadAffect``."""
-    from fastface.affect_csv import checked_number
-    from fastface.head_pose import LIMITS, HeadPose
-
-    limit = LIMITS["yaw_deg"]
-    turns = [checked_number(word.strip(), "--yaw", -limit, limit) for word in text.split(",")]
-    return [HeadPose(yaw_deg=turn) for turn in dict.fromkeys(turns)]
-
-
-def asked_affects(
-    expressions: list[str],
-    intensities: list[float],
-    aus: list[str],
-    va: tuple[float, float] | None,
-    pain: float | None = None,
-) -> list[Affect]:
-    """The affects that the options of ``synth`` name: each kind of affect at each intensity. Raises
-    ``BadAffect``."""
-    from fastface.affect import Affect
-
-    bases: list[Affect] = [Affect.expression(name.casefold()) for name in expressions]
-    if aus:
-        bases.append(Affect.aus(parse_action_units(aus)))
-    if va is not None:
-        bases.append(Affect.va(*va))
-    if pain is not None:
-        bases.append(Affect.pain(pain))
-    return [base.scaled(intensity) for base in bases for intensity in intensities or [1.0]]
-
-
-def parameters_of(record: dict[str, Any], affect: str, quality: int | None = None) -> dict[str, Any]:
-    """What the XMP packet of an output says of how it was made, taken from its labels. No name of the photo:
-    it may be a person's, and the packet travels with the image."""
-    keys = (
-        "expression",
-        "intensity",
-        "valence",
-        "arousal",
-        "aus",
-        "photo_sha256",
-        "model_sha256",
-        "engine_version",
-    )
-    made: dict[str, Any] = {key: record[key] for key in keys if key in record}
-    made["affect"] = affect
-    if quality is not None:
-        made["quality"] = quality
-    return made

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface.atomic import destination, write_whole
-from fastface.cli.options import IMAGE_SUFFIXES, parameters_of
+from fastface.cli.options import IMAGE_SUFFIXES
 from fastface.errors import BadArgument
 from fastface.images import write_image
 from fastface.labels import FORMAT, Labels, table_suffix, write_labels
@@ -32,7 +32,7 @@ def check_single(output: Path, source: Path, *, overwrite: bool) -> None:
     ``BadArgument``."""
     wanted = (*IMAGE_SUFFIXES, *VIDEO_FORMATS)
     if output.suffix.casefold() not in wanted:
-        raise BadArgument(f"{output}: the name must end in one of {', '.join(wanted)}")
+        raise BadArgument(f"{output}: the name must end in one of {', '.join(wanted)}, or be a folder's")
     final = destination(output)
     if source.exists() and final.exists() and final.samefile(source):
         raise BadArgument(f"{output}: is the input itself")
@@ -61,7 +61,10 @@ def write_output(
     marked: bool,
 ) -> dict[str, Any]:
     """Write image and labels; return the labels' record. Raises ``WriteFailed``."""
-    full = with_names(labels, image=output.name, photo=photo, affect=affect.slug, provenance=marked)
+    named: dict[str, Any] = {"image": output.name, "photo": photo, "affect": affect.slug}
+    if affect.variant is not None:
+        named["variant"] = affect.variant
+    full = with_names(labels, **named, provenance=marked)
     record = full.record()
     xmp = xmp_packet(parameters_of(record, affect.slug, quality), software(labels)) if marked else None
     write_image(output, image, xmp=xmp, quality=quality)
@@ -77,6 +80,27 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
 def with_names(labels: Labels, **extra: Any) -> Labels:
     """The labels with what only the writer knows."""
     return replace(labels, extra={**labels.extra, **extra})
+
+
+def parameters_of(record: dict[str, Any], affect: str, quality: int | None = None) -> dict[str, Any]:
+    """What the XMP packet of an output says of how it was made, taken from its labels. No name of the photo:
+    it may be a person's, and the packet travels with the image."""
+    keys = (
+        "expression",
+        "intensity",
+        "valence",
+        "arousal",
+        "aus",
+        "photo_sha256",
+        "model_sha256",
+        "affect_model_sha256",
+        "engine_version",
+    )
+    made: dict[str, Any] = {key: record[key] for key in keys if key in record}
+    made["affect"] = affect
+    if quality is not None:
+        made["quality"] = quality
+    return made
 
 
 def software(labels: Labels) -> str:

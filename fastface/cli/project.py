@@ -62,10 +62,7 @@ def project(
     ] = "landmarks",
     feature_weight: Annotated[float, typer.Option(min=0, rich_help_panel=FIT)] = 0.05,
     learning_rate: Annotated[float, typer.Option(min=0, max=10, rich_help_panel=FIT)] = 0.1,
-    label: Annotated[
-        str | None,
-        typer.Option(metavar="0,1,0", help="Of a conditional generator.", rich_help_panel=FIT),
-    ] = None,
+    label: opt.LabelOption = None,
     align: Annotated[
         bool,
         typer.Option("--align/--no-align", help="Cut out the face as in FFHQ; else the middle square."),
@@ -78,7 +75,7 @@ def project(
     ] = None,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between two savings of the state.")] = 50,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run was interrupted.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: opt.OverwriteOption = False,
     device: opt.DeviceOption = opt.Device.CPU,
     threads: opt.ThreadsOption = None,
     quality: opt.QualityOption = 92,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,16 +15,30 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from fastface.affect import Affect
     from fastface.engine import Engine, FittedFace
 
 SIX = ("anger", "disgust", "fear", "happy", "sad", "surprise")
 
 
 def sheet(
-    source: Annotated[Path, typer.Argument(help="A photo, or a fit (.npz).", show_default=False)],
+    source: opt.FaceArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="An image.", show_default=False)],
     intensity: Annotated[
-        list[float] | None, typer.Option("--intensity", "-i", help="One row each. [default: 1]")
+        list[float] | None,
+        typer.Option(
+            "--intensity", "-i", metavar="0…1 …", help="A row each. [default: 1]", rich_help_panel=opt.SHOW
+        ),
+    ] = None,
+    plane: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            max=15,
+            metavar="N",
+            help="N by N points of valence and arousal instead of the expressions.",
+            rich_help_panel=opt.SHOW,
+        ),
     ] = None,
     tile: Annotated[int, typer.Option(min=16, max=4096, help="Width of a face in pixels.")] = 320,
     whole: Annotated[
@@ -31,12 +46,13 @@ def sheet(
     ] = False,
     quality: opt.QualityOption = 92,
     model: opt.ModelOption = "default",
+    affect_model: opt.AffectModelOption = None,
     device: opt.DeviceOption = opt.Device.CPU,
     threads: opt.ThreadsOption = None,
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,
 ) -> None:
-    """A contact sheet for looking: neutral beside the six basic expressions."""
+    """A contact sheet for looking: neutral beside the six basic expressions, or valence by arousal."""
     with running(as_json=as_json, debug=debug) as report:
         from fastface.affect_csv import checked_number
         from fastface.atomic import destination
@@ -51,10 +67,18 @@ def sheet(
         if source.exists() and final.exists() and final.samefile(source):
             raise BadArgument(f"{output}: is the input itself")
         strengths = [checked_number(value, "--intensity", 0.0, 1.0) for value in intensity or [1.0]]
-        engine = opt.open_engine(model, device, threads)
+        if plane is not None and intensity:
+            raise BadArgument(
+                "--plane shows points of valence and arousal, --intensity expressions; give one"
+            )
+        engine = opt.open_engine(model, device, threads, affect_model)
         face = opt.open_face(engine, source)
-        image = draw_sheet(engine, face, strengths, tile_px=tile, whole=whole)
-        made = {"affect": "sheet", "intensity": strengths, "model_sha256": face.model_hash}
+        if plane is None:
+            image = draw_sheet(engine, face, strengths, tile_px=tile, whole=whole)
+        else:
+            image = draw_plane(engine, face, plane, tile_px=tile, whole=whole)
+        made: dict[str, Any] = {"affect": "sheet", **engine.made_with}
+        made |= {"intensity": strengths} if plane is None else {"plane": plane}
         xmp = xmp_packet(made, f"fastface {package_version()}")
         write_image(output, image, xmp=xmp, quality=quality)
         report.say(f"{output}  {image.shape[1]}x{image.shape[0]}")
@@ -65,19 +89,43 @@ def draw_sheet(
     engine: Engine, face: FittedFace, strengths: list[float], *, tile_px: int = 320, whole: bool = False
 ) -> NDArray[np.uint8]:
     """Neutral and the six expressions, a row an intensity: (H, W, 3) uint8."""
-    import numpy as np
-
     from fastface.affect import Affect
-    from fastface.contact_sheet import contact_sheet, face_box
+    from fastface.contact_sheet import contact_sheet
 
-    height, width = face.photo.shape[:2]
-    left, top, right, bottom = (0, 0, width, height) if whole else face_box(face.landmarks_px, height, width)
     rows = []
     for strength in strengths:
         affects = [Affect.neutral(), *(Affect.expression(name, strength) for name in SIX)]
-        rows.append([np.asarray(engine.render(face, affect))[top:bottom, left:right] for affect in affects])
+        rows.append(_heads(engine, face, affects, whole=whole))
     labels = [f"{strength:.2f}" for strength in strengths] if len(strengths) > 1 else []
     return contact_sheet(rows, ("neutral", *SIX), labels, tile_px=tile_px)
+
+
+def draw_plane(
+    engine: Engine, face: FittedFace, points: int, *, tile_px: int = 320, whole: bool = False
+) -> NDArray[np.uint8]:
+    """Valence from left to right, arousal from bottom to top, each -1 … 1: (H, W, 3) uint8."""
+    from fastface.affect import Affect
+    from fastface.contact_sheet import contact_sheet
+
+    at = [2 * index / (points - 1) - 1 for index in range(points)]
+    rows = [
+        _heads(engine, face, [Affect.va(valence, arousal) for valence in at], whole=whole)
+        for arousal in reversed(at)
+    ]
+    columns = [f"valence {valence:+.2f}" for valence in at]
+    return contact_sheet(rows, columns, [f"{arousal:+.2f}" for arousal in reversed(at)], tile_px=tile_px)
+
+
+def _heads(
+    engine: Engine, face: FittedFace, affects: Sequence[Affect], *, whole: bool
+) -> list[NDArray[np.uint8]]:
+    import numpy as np
+
+    from fastface.contact_sheet import face_box
+
+    height, width = face.photo.shape[:2]
+    left, top, right, bottom = (0, 0, width, height) if whole else face_box(face.landmarks_px, height, width)
+    return [np.asarray(engine.render(face, affect))[top:bottom, left:right] for affect in affects]
 
 
 def fit(

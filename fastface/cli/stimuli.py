@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastface.cli import asked
 from fastface.cli import options as opt
 from fastface.cli.report import Report, running
+from fastface.errors import BadArgument, WriteFailed
 
 if TYPE_CHECKING:
     from fastface.affect import Affect
@@ -18,37 +20,32 @@ if TYPE_CHECKING:
     from fastface.head_pose import HeadPose
     from fastface.stimuli import Course
 
-SHOW = "What to show"
-
 
 def stimuli(
-    source: Annotated[Path, typer.Argument(help="A photo, or a fit (.npz).", show_default=False)],
+    source: opt.FaceArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="A folder to make.", show_default=False)],
-    expression: Annotated[
-        list[str] | None,
-        typer.Option("--expression", "-e", metavar="NAME", help="Repeatable.", rich_help_panel=SHOW),
-    ] = None,
-    au: Annotated[
-        list[str] | None,
-        typer.Option("--au", metavar="AU12=0.8", help="Units of one more affect.", rich_help_panel=SHOW),
-    ] = None,
-    pain: Annotated[
-        float | None, typer.Option(min=0, max=16, help="Pain of that PSPI score.", rich_help_panel=SHOW)
-    ] = None,
-    steps: Annotated[
-        int, typer.Option(min=1, max=1001, help="Intensities from 0 to 1, or 1 alone.", rich_help_panel=SHOW)
-    ] = 1,
-    yaw: Annotated[str, typer.Option(metavar="DEG,…", help="Views: -30,0,30.", rich_help_panel=SHOW)] = "0",
+    expression: opt.ExpressionOption = None,
+    intensity: opt.IntensityOption = None,
+    steps: opt.StepsOption = None,
+    au: opt.ActionUnitOption = None,
+    va: opt.VaOption = None,
+    pain: opt.PainOption = None,
+    yaw: opt.YawOption = None,
     course: Annotated[
         tuple[float, float, float] | None,
-        typer.Option(metavar="ON APEX OFF", help="Videos: seconds of each phase.", rich_help_panel=SHOW),
+        typer.Option(metavar="ON APEX OFF", help="Videos: seconds of each phase.", rich_help_panel=opt.SHOW),
     ] = None,
-    fps: Annotated[float, typer.Option(min=0.001, max=1000, help="Of videos.")] = 30.0,
+    fps: opt.FpsOption = 30.0,
     heatmaps: Annotated[
-        bool, typer.Option("--heatmaps", help="Beside each image, how far each pixel moved.")
+        bool,
+        typer.Option(
+            "--heatmaps", help="Beside each image, how far each pixel moved.", rich_help_panel=opt.OUT
+        ),
     ] = False,
+    sheet: opt.SheetOption = None,
     quality: opt.QualityOption = 92,
     model: opt.ModelOption = "default",
+    affect_model: opt.AffectModelOption = None,
     device: opt.DeviceOption = opt.Device.CPU,
     threads: opt.ThreadsOption = None,
     as_json: opt.JsonOption = False,
@@ -59,39 +56,38 @@ def stimuli(
     The folder holds the images (PNG) or videos, labels beside each, codebook.csv and what its columns mean.
     """
     with running(as_json=as_json, debug=debug) as report:
-        from fastface.errors import BadArgument
+        from fastface.cli.tiles import check_tiles
         from fastface.stimuli import Course
 
-        affects = asked(expression or [], au or [], pain)
+        affects = asked.affects(expression, au, va, pain)
+        levels, poses = asked.levels(intensity, steps), asked.views(yaw)
         if not affects:
-            raise BadArgument("nothing to show: give --expression, --au or --pain")
+            raise BadArgument("nothing to show: give --expression, --au, --va or --pain")
+        if course is not None and (steps or intensity or heatmaps or sheet is not None):
+            raise BadArgument(
+                "--course makes videos: --steps, --intensity, --heatmaps and --sheet are of images"
+            )
+        if sheet is not None:
+            check_tiles(len(affects) * len(levels) * len(poses))
+        phases = None if course is None else Course(*course)
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise BadArgument(f"{output}: is there already and not empty")
-        poses = opt.parse_yaws(yaw)
-        engine = opt.open_engine(model, device, threads)
+        engine = opt.open_engine(model, device, threads, affect_model)
         face = opt.open_face(engine, source)
-        output.mkdir(parents=True, exist_ok=True)
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WriteFailed(f"{output}: cannot be made ({error.strerror})") from None
         setting = _Set(engine, face, source.name, output, quality, heatmaps)
-        if course is None:
-            records = setting.images(report, affects, poses, steps)
+        if phases is None:
+            records = setting.images(report, affects, poses, levels)
         else:
-            records = setting.videos(report, affects, poses, Course(*course), fps)
+            records = setting.videos(report, affects, poses, phases, fps)
         setting.finish(records)
+        if sheet is not None:
+            setting.write_sheet(sheet, records, len(levels) * len(poses))
         report.say(f"{output}  {len(records)} stimuli  codebook: codebook.csv")
         report.result({"output": str(output), "stimuli": len(records), "codebook": "codebook.csv"})
-
-
-def asked(expressions: list[str], aus: list[str], pain: float | None) -> dict[str, Affect]:
-    """The affects at full strength by the name that their files begin with."""
-    from fastface.affect import Affect
-
-    found = {name.casefold(): Affect.expression(name.casefold()) for name in expressions}
-    if aus:
-        units = Affect.aus(opt.parse_action_units(aus))
-        found["_".join(name for name, _ in units.parts) or "neutral"] = units
-    if pain is not None:
-        found[f"pain{pain:g}"] = Affect.pain(pain)
-    return found
 
 
 class _Set:
@@ -104,14 +100,14 @@ class _Set:
         self.output, self.quality, self.heatmaps = output, quality, heatmaps
 
     def images(
-        self, report: Report, affects: dict[str, Affect], poses: list[HeadPose], steps: int
+        self, report: Report, affects: dict[str, Affect], poses: list[HeadPose], levels: list[float]
     ) -> list[dict[str, Any]]:
-        levels = [1.0] if steps == 1 else [index / (steps - 1) for index in range(steps)]
+        digits = next(n for n in range(2, 17) if len({f"{level:.{n}f}" for level in levels}) == len(levels))
         records = []
         with report.progress("images") as progress:
             bar = progress.add_task("stimuli", total=len(affects) * len(poses) * len(levels))
             for (label, affect), level, pose in product(affects.items(), levels, poses):
-                name = f"{label}-{level:.2f}{_view(pose, poses)}"
+                name = f"{label}-{level:.{digits}f}{asked.view_name(pose, poses)}"
                 records.append(self._image(affect.scaled(level), name, pose))
                 progress.advance(bar)
         return records
@@ -131,7 +127,7 @@ class _Set:
         record = outputs.write_output(target, image, labels, shown, self.photo, **how)
         if self.heatmaps and not any(pose.row()):
             moved = heat_map(image, self.engine.displacement(self.face, shown))
-            xmp = xmp_packet(opt.parameters_of(record, shown.slug), outputs.software(labels))
+            xmp = xmp_packet(outputs.parameters_of(record, shown.slug), outputs.software(labels))
             write_image(target.with_suffix(".heat.png"), moved, xmp=xmp)
         return record
 
@@ -146,7 +142,7 @@ class _Set:
         with report.progress("frames") as progress:
             for (label, affect), pose in product(affects.items(), poses):
                 path, phases = course_of(affect, course, fps)
-                target = self.output / f"{label}{_view(pose, poses)}.mp4"
+                target = self.output / f"{label}{asked.view_name(pose, poses)}.mp4"
                 bar = progress.add_task(target.name, total=len(path))
                 record = write_video(
                     target,
@@ -173,6 +169,11 @@ class _Set:
         write_whole(self.output / "codebook.csv", codebook_csv(records).encode())
         write_whole(self.output / "codebook.txt", codebook_key().encode())
 
+    def write_sheet(self, path: Path, records: list[dict[str, Any]], columns: int) -> None:
+        from fastface.cli.tiles import Tiles
 
-def _view(pose: HeadPose, poses: list[HeadPose]) -> str:
-    return f".yaw{pose.yaw_deg:+03.0f}" if len(poses) > 1 or any(pose.row()) else ""
+        tiles = Tiles()
+        for record in records:
+            image = self.output / record["image"]
+            tiles.add(image, record, image.stem)
+        tiles.write(path, min(columns, 12), self.quality)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastface.cli import asked
 from fastface.cli import options as opt
 from fastface.cli.report import Report, running
+from fastface.errors import BadArgument
 
 if TYPE_CHECKING:
     from fastface.affect import Affect, AffectPath
     from fastface.cli.batch import Job
+    from fastface.engine import Engine
     from fastface.head_pose import HeadPose
-
-
-SHOW, FOLDER = "What to show", "Folders"
 
 
 def synth(
@@ -26,58 +27,21 @@ def synth(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="An image, a video, or a folder.", show_default=False)
     ],
-    expression: Annotated[
-        list[str] | None,
+    expression: opt.ExpressionOption = None,
+    intensity: opt.IntensityOption = None,
+    steps: opt.StepsOption = None,
+    au: opt.ActionUnitOption = None,
+    va: opt.VaOption = None,
+    variants: Annotated[
+        int,
         typer.Option(
-            "--expression",
-            "-e",
-            metavar="NAME",
-            help="anger, contempt, disgust, fear, happy, sad, surprise or neutral. Repeatable for a folder.",
-            rich_help_panel=SHOW,
+            min=0,
+            max=10_000,
+            metavar="N",
+            help="Of each point of valence and arousal N faces that people show there, not their mean.",
+            rich_help_panel=opt.SHOW,
         ),
-    ] = None,
-    intensity: Annotated[
-        list[float] | None,
-        typer.Option(
-            "--intensity",
-            "-i",
-            metavar="0…1",
-            help="0.6 is everyday, 1 (the default) strong but human. Repeatable for a folder.",
-            rich_help_panel=SHOW,
-        ),
-    ] = None,
-    au: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--au", metavar="AU12=0.8", help="A FACS action unit. Repeatable.", rich_help_panel=SHOW
-        ),
-    ] = None,
-    va: Annotated[
-        tuple[float, float] | None,
-        typer.Option(metavar="V A", help="Valence and arousal, each -1 … 1.", rich_help_panel=SHOW),
-    ] = None,
-    pain: Annotated[
-        float | None,
-        typer.Option(min=0, max=16, metavar="0…16", help="Pain of that PSPI score.", rich_help_panel=SHOW),
-    ] = None,
-    yaw: Annotated[
-        float, typer.Option(metavar="DEG", help="Turn the head to its left.", rich_help_panel=SHOW)
-    ] = 0.0,
-    pitch: Annotated[float, typer.Option(metavar="DEG", help="And up.", rich_help_panel=SHOW)] = 0.0,
-    roll: Annotated[
-        float, typer.Option(metavar="DEG", help="And to its left shoulder.", rich_help_panel=SHOW)
-    ] = 0.0,
-    path: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="CSV",
-            help="Key frames of a video: time_s and valence,arousal, or AU columns, or expression,intensity.",
-            rich_help_panel=SHOW,
-        ),
-    ] = None,
-    fps: Annotated[
-        float, typer.Option(min=0.001, max=1000, help="Frames a second of a video.", rich_help_panel=SHOW)
-    ] = 30.0,
+    ] = 0,
     random: Annotated[
         int,
         typer.Option(
@@ -85,100 +49,137 @@ def synth(
             max=10_000,
             metavar="N",
             help="For each photo, N random points of valence and arousal.",
-            rich_help_panel=FOLDER,
+            rich_help_panel=opt.SHOW,
         ),
     ] = 0,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of --random: the same seed, the same points.", rich_help_panel=FOLDER)
-    ] = 0,
-    format: Annotated[
-        str, typer.Option(help="png, jpg or webp.", metavar="NAME", rich_help_panel=FOLDER)
-    ] = "png",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Keep what is there, make the rest.", rich_help_panel=FOLDER)
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel=FOLDER)
-    ] = False,
-    provenance: Annotated[
-        bool,
+        int,
         typer.Option(
-            help="Mark outputs as synthetic. Only a folder's may go unmarked; its manifest then says so.",
-            rich_help_panel=FOLDER,
+            min=0,
+            max=1 << 31,
+            help="Of --random, and the first of --variants: the same seed, the same faces.",
+            rich_help_panel=opt.SHOW,
         ),
-    ] = True,
+    ] = 0,
+    pain: opt.PainOption = None,
+    yaw: opt.YawOption = None,
+    pitch: Annotated[float, typer.Option(metavar="DEG", help="And up.", rich_help_panel=opt.SHOW)] = 0.0,
+    roll: Annotated[
+        float, typer.Option(metavar="DEG", help="And to its left shoulder.", rich_help_panel=opt.SHOW)
+    ] = 0.0,
+    path: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Key frames of a video: time_s and valence,arousal, or AU columns, or expression,intensity.",
+            show_default=False,
+            rich_help_panel=opt.SHOW,
+        ),
+    ] = None,
+    fps: opt.FpsOption = 30.0,
+    format: opt.FormatOption = "png",
+    sheet: opt.SheetOption = None,
+    resume: opt.ResumeOption = False,
+    overwrite: opt.OverwriteOption = False,
+    provenance: opt.MarkedOption = True,
     quality: opt.QualityOption = 92,
     model: opt.ModelOption = "default",
+    affect_model: opt.AffectModelOption = None,
     device: opt.DeviceOption = opt.Device.CPU,
     threads: opt.ThreadsOption = None,
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,
 ) -> None:
-    """Show an expression on a face: an image, a video along a path, or a labelled data set from a folder.
+    """Show an expression on a face: an image, a video along a path, or a labelled set in a folder.
 
     Labels are written beside every output. Every image and video is marked as synthetic.
     """
     with running(as_json=as_json, debug=debug) as report:
         from fastface.affect import AffectPath
         from fastface.errors import BadAffect
-        from fastface.head_pose import HeadPose
         from fastface.provenance import require_marking
 
-        dataset = source.is_dir()
-        require_marking(provenance, dataset=dataset)
-        affects = opt.asked_affects(expression or [], intensity or [], au or [], va, pain)
-        pose = HeadPose(yaw, pitch, roll)
-        kinds = sum((bool(expression), bool(au), va is not None, pain is not None, path is not None))
-        if kinds + bool(random) == 0:
-            raise BadAffect("nothing to show: give --expression, --au, --va, --pain or --path")
-        if path is not None and (kinds > 1 or random or intensity):
+        bases = list(asked.affects(expression, au, va, pain).values())
+        poses = asked.views(yaw, pitch, roll)
+        if path is None and not (bases or random):
+            raise BadAffect("nothing to show: give --expression, --au, --va, --pain, --random or --path")
+        if path is not None and (bases or random or variants or intensity or steps):
             raise BadAffect("--path goes alone: its file says what to show and how strongly")
-        steps = None if path is None else AffectPath.from_csv(path, fps)
-        setup = Setup(model, device, threads, quality, provenance, pose)
+        if variants and (len(bases) > (va is not None) or not (bases or random)):
+            raise BadAffect("--variants are of valence and arousal: give --va or --random alone")
+        affects = asked.at_levels(bases, asked.levels(intensity, steps))
+        numbers = tuple(range(seed, seed + variants))
+        count = (1 if path is not None else len(affects) * max(variants, 1)) * len(poses)
+        if path is not None and sheet is not None:
+            raise BadArgument("--sheet is of images; --path makes videos")
+        dataset = _goes_into_a_folder(source, output, count, random)
+        require_marking(provenance, dataset=dataset)
+        course = None if path is None else AffectPath.from_csv(path, fps)
         if dataset:
-            names = [affect.slug for affect in affects]
-            if len(set(names)) < len(names):
-                raise BadAffect(f"two outputs would be named {max(names, key=names.count)}")
             from fastface.cli import batch
 
             job = batch.Job(
                 source=source,
                 output=output,
                 affects=tuple(affects),
-                path=steps,
+                path=course,
                 path_name="" if path is None else path.stem,
                 random=random,
                 seed=seed,
-                suffix=batch.checked_format(format, video=steps is not None),
+                suffix=batch.checked_format(format, video=course is not None),
                 model=model,
                 device=device.value,
                 quality=quality,
                 marked=provenance,
-                pose=pose,
+                affect_model=affect_model,
+                variants=numbers,
+                poses=tuple(poses),
+                sheet=sheet,
             )
             _folder(report, job, threads, resume=resume, overwrite=overwrite)
-        elif steps is not None:
-            _video(report, setup, source, output, steps, path_name=Path(path or "").stem, overwrite=overwrite)
+            return
+        if resume or sheet is not None:
+            raise BadArgument(f"{output}: {'--resume' if resume else '--sheet'} is for folders")
+        setup = Setup(model, device, threads, affect_model, quality, provenance, poses[0])
+        if course is not None:
+            _video(
+                report, setup, source, output, course, path_name=Path(path or "").stem, overwrite=overwrite
+            )
         else:
-            if random or len(affects) != 1:
-                raise BadAffect(f"one photo, one output: wanted one affect, got {random or len(affects)}")
-            _image(report, setup, source, output, affects[0], overwrite=overwrite)
+            (affect,) = asked.varied(affects[0], numbers)
+            _image(report, setup, source, output, affect, overwrite=overwrite)
 
 
+def _goes_into_a_folder(source: Path, output: Path, count: int, random: int) -> bool:
+    """Whether the output is a folder of so many outputs a photo. Raises ``BadArgument`` where they do not fit
+    into the one file that is named."""
+    from fastface.video import FORMATS
+
+    if source.is_dir() or output.is_dir():
+        return True
+    if not random and count == 1:
+        return False
+    if output.suffix.casefold() in (*opt.IMAGE_SUFFIXES, *FORMATS):
+        asked_for = f"{count} outputs" if count else f"{random} random points"
+        raise BadArgument(f"{output}: one photo, one output, but {asked_for} are asked for; name a folder")
+    return True
+
+
+@dataclass(frozen=True)
 class Setup:
     """The options that make an engine and an output."""
 
-    def __init__(
-        self,
-        model: str,
-        device: opt.Device,
-        threads: int | None,
-        quality: int,
-        marked: bool,
-        pose: HeadPose,
-    ) -> None:
-        self.model, self.device, self.threads = model, device, threads
-        self.quality, self.marked, self.pose = quality, marked, pose
+    model: str
+    device: opt.Device
+    threads: int | None
+    affect_model: Path | None
+    quality: int
+    marked: bool
+    pose: HeadPose
+
+    def engine(self) -> Engine:
+        """The engine that they ask for."""
+        return opt.open_engine(self.model, self.device, self.threads, self.affect_model)
 
 
 def _image(
@@ -187,13 +188,12 @@ def _image(
     import numpy as np
 
     from fastface.cli import outputs
-    from fastface.errors import BadArgument
     from fastface.video import FORMATS
 
     outputs.check_single(output, source, overwrite=overwrite)
     if output.suffix.casefold() in FORMATS:
         raise BadArgument(f"{output}: a video needs --path")
-    engine = opt.open_engine(setup.model, setup.device, setup.threads)
+    engine = setup.engine()
     face = opt.open_face(engine, source)
     record = outputs.write_output(
         output,
@@ -230,14 +230,13 @@ def _video(
 
     from fastface.cli import outputs
     from fastface.cli.videos import write_video
-    from fastface.errors import BadArgument
     from fastface.labels import table_suffix
     from fastface.video import FORMATS
 
     outputs.check_single(output, source, overwrite=overwrite)
     if output.suffix.casefold() not in FORMATS:
         raise BadArgument(f"{output}: a path gives a video, whose name ends in {' or '.join(FORMATS)}")
-    engine = opt.open_engine(setup.model, setup.device, setup.threads)
+    engine = setup.engine()
     face = opt.open_face(engine, source)
     start = time.perf_counter()
     with report.progress("frames") as progress:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastface.cli import options as opt
-from fastface.cli.generate import BatchOption, PrecisionOption, ProviderOption, open_generator
+from fastface.cli.generate import open_generator
 from fastface.cli.report import Report, running
 
 if TYPE_CHECKING:
     from fastface.transfer import FaceTransfer, Look, TransferOptions, Transferred
 
-TRACK, FOLDER = "The face", "Data sets"
+TRACK = "The face"
 
 
 def transfer(
@@ -71,25 +71,16 @@ def transfer(
             rich_help_panel=TRACK,
         ),
     ] = None,
-    sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Carry the sound over.")] = True,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Keep finished videos, make the rest.", rich_help_panel=FOLDER),
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel=FOLDER)
-    ] = False,
-    provenance: Annotated[
-        bool,
-        typer.Option(
-            help="Mark outputs as synthetic. Only a folder's may go unmarked; its manifest then says so.",
-            rich_help_panel=FOLDER,
-        ),
+    sound: Annotated[
+        bool, typer.Option("--sound/--no-sound", help="Carry the sound over.", rich_help_panel=opt.OUT)
     ] = True,
+    resume: opt.ResumeOption = False,
+    overwrite: opt.OverwriteOption = False,
+    provenance: opt.MarkedOption = True,
     quality: opt.QualityOption = 90,
-    provider: ProviderOption = None,
-    precision: PrecisionOption = None,
-    batch: BatchOption = 8,
+    provider: opt.ProviderOption = None,
+    precision: opt.PrecisionOption = None,
+    batch: opt.BatchOption = 8,
     threads: opt.ThreadsOption = None,
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,
