@@ -27,7 +27,6 @@ from rich.console import Console
 from rich.table import Table
 
 from fastface.camera import FLIP, Camera, angles_deg, rotation_of
-from fastface.exports.models.build_texture import learn_texture
 from fastface.fitting import FaceFitter, Fit
 from fastface.images import read_image
 from fastface.landmark_tables import POINT_COUNT
@@ -37,6 +36,7 @@ from fastface.ops import rasterize
 from fastface.painted_face import Light, Painter, View
 from fastface.texture_fitting import TextureFitter, Weights, face_vertices, observed
 from fastface.texture_model import DEFAULT_TEXTURE, TextureModel
+from fastface.workshop.texture import learn_texture
 
 Image = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
@@ -240,8 +240,14 @@ def of_portraits(fitter: FaceFitter, photos: Sequence[Image]) -> TextureModel:
     seen = [observed(fitter, photo, fit, "gradients") for photo, fit in zip(both, fits, strict=True)]
     values, there = (np.stack(column) for column in zip(*seen, strict=True))
     return learn_texture(
-        fitter.model, values, there, 16, feature="gradients", source="portraits", license="CC-BY-4.0"
-    )
+        fitter.model,
+        values,
+        there,
+        feature="gradients",
+        source="portraits",
+        license="CC-BY-4.0",
+        components=16,
+    ).texture
 
 
 def table(title: str, model: HeadModel, heads: Sequence[Head], contenders: dict[str, Fitting]) -> Table:

@@ -22,10 +22,14 @@ _LEAST_ENERGY: Final = 2.0  # grey levels a pixel: gradients weaker than this ar
 
 
 class Feature(NamedTuple):
-    """``of`` grey levels (H, W) float32 gives ``channels`` of the same size."""
+    """``of`` an image (H, W, 3) uint8 gives ``channels`` of the same size."""
 
     channels: int
-    of: Callable[[Float32], Float32]
+    of: Callable[[NDArray[np.uint8]], Float32]
+
+
+def _grey(rgb: NDArray[np.uint8]) -> Float32:
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.float32)
 
 
 def _gradients(gray: Float32, sigma: float, reach: float) -> Float32:
@@ -38,14 +42,15 @@ def _gradients(gray: Float32, sigma: float, reach: float) -> Float32:
     return np.dstack([along * scale, down * scale])
 
 
-def _two_scales(gray: Float32) -> Float32:
+def _two_scales(rgb: NDArray[np.uint8]) -> Float32:
+    gray = _grey(rgb)
     return np.concatenate([_gradients(gray, 1.6, 8.0), _gradients(gray, 4.0, 20.0)], axis=2)
 
 
-def _orientations(gray: Float32) -> Float32:
+def _orientations(rgb: NDArray[np.uint8]) -> Float32:
     """(H, W, 8): gradient strength by direction, pooled over a few pixels, to unit length (as in HOG and
     SIFT: Dalal & Triggs 2005, Lowe 2004)."""
-    smooth = cv2.GaussianBlur(gray, (0, 0), 1.0)
+    smooth = cv2.GaussianBlur(_grey(rgb), (0, 0), 1.0)
     along = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
     down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
     angles = np.arange(8) * (np.pi / 4)
@@ -58,6 +63,8 @@ def _orientations(gray: Float32) -> Float32:
 FEATURES: Final[dict[str, Feature]] = {
     "gradients": Feature(4, _two_scales),
     "orientations": Feature(8, _orientations),
+    # sRGB levels 0 … 255, as scanners give them: to look at, and to fit where light and camera are the same.
+    "rgb": Feature(3, lambda rgb: rgb.astype(np.float32)),
 }
 
 
@@ -65,7 +72,7 @@ def dense_features(rgb: NDArray[np.uint8], name: str) -> Float32:
     """(H, W, C) features ``name`` of an image ``(H, W, 3)``. Raises ``BadArgument`` for an unknown name."""
     if name not in FEATURES:
         raise BadArgument(f"wanted one of the features {', '.join(FEATURES)}, got {name!r:.40}")
-    return FEATURES[name].of(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32))
+    return FEATURES[name].of(rgb)
 
 
 class Sampled(NamedTuple):

@@ -15,8 +15,16 @@ from fastface.camera import rotation_of
 from fastface.cli.app import app
 from fastface.errors import BadArgument, BadModelFile
 from fastface.morphable import load, load_default
-from fastface.workshop.registered import read_registered
-from fastface.workshop.statistics import aligned, rotation_on_to, shape_model
+from fastface.texture_model import TextureModel
+from fastface.workshop.registered import Registered, read_registered
+from fastface.workshop.statistics import (
+    aligned,
+    between_the_eyes,
+    head_model,
+    mirrored,
+    rotation_on_to,
+    shape_model,
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +43,75 @@ def test_what_was_moved_is_moved_back(people: NDArray[Any]) -> None:
     straight, back = aligned(people), aligned(moved)
     turn = rotation_on_to(back.mean(0), straight.mean(0))
     assert np.abs(back @ turn.T - straight).max() < 0.05
+
+
+def plain_procrustes(meshes: NDArray[Any], *, scale: bool = False) -> NDArray[Any]:
+    """Generalised Procrustes analysis as the textbooks write it, with Kabsch's rotations."""
+    placed = meshes - meshes.mean(axis=1, keepdims=True)
+    sizes = np.sqrt((placed**2).sum(axis=(1, 2)))
+    if scale:
+        placed = placed / sizes[:, None, None] * sizes.mean()
+    mean = placed[0]
+    for _ in range(100):
+        for index, mesh in enumerate(placed):
+            u, _, vt = np.linalg.svd(mesh.T @ mean)
+            proper = np.diag([1, 1, np.sign(np.linalg.det(u @ vt))])
+            placed[index] = mesh @ (u @ proper @ vt)
+        mean = placed.mean(axis=0)
+    return placed
+
+
+@pytest.mark.parametrize("scale", [False, True])
+def test_the_model_is_that_of_a_plain_reference(people: NDArray[Any], scale: bool) -> None:
+    """Alignment and components against a reference that does no more than the definitions say."""
+    random = np.random.default_rng(2)
+    turns = [rotation_of(random.normal(0, 0.3, 3)).T for _ in people]
+    moved = np.stack(
+        [mesh @ turn + random.normal(0, 40, 3) for mesh, turn in zip(people, turns, strict=True)]
+    )
+    if scale:
+        moved *= random.uniform(0.8, 1.2, (len(moved), 1, 1))
+    found = shape_model(aligned(moved, same_size=scale), 0.995)
+    flat = plain_procrustes(moved, scale=scale).reshape(len(moved), -1)
+    _, strength, directions = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
+    share = strength**2 / (strength**2).sum()
+    assert len(found.modes) == int((np.cumsum(share) < 0.995).sum()) + 1
+    np.testing.assert_allclose(found.explained, share[: len(found.explained)], rtol=1e-5)
+    turn = rotation_on_to(found.mean - found.mean.mean(0), flat.mean(0).reshape(-1, 3))
+    assert np.abs(found.mean @ turn.T - flat.mean(0).reshape(-1, 3)).max() < 1e-3
+    for mode, direction, one in zip(found.modes, directions, strength, strict=False):
+        reference = direction * one / np.sqrt(len(flat) - 1)
+        assert np.linalg.norm(mode) == pytest.approx(np.linalg.norm(reference), rel=1e-5)
+        assert abs((mode @ turn.T).ravel() @ reference) == pytest.approx(reference @ reference, rel=1e-4)
+
+
+def test_meshes_of_one_size_have_one_size(people: NDArray[Any]) -> None:
+    larger = people * np.linspace(0.9, 1.1, len(people))[:, None, None]
+    sizes = np.linalg.norm(aligned(larger, same_size=True), axis=(1, 2))
+    assert sizes == pytest.approx(np.linalg.norm(aligned(larger), axis=(1, 2)).mean(), rel=1e-9)
+    with pytest.raises(BadArgument, match="a point"):
+        aligned(np.ones((3, 5, 3)))
+
+
+def test_a_model_of_both_sides_is_symmetric(people: NDArray[Any]) -> None:
+    head = load_default()
+    lopsided = people + np.where(people[..., :1] > 0, [0.0, 2.0, 0.0], 0.0)
+    off = []
+    for meshes in (mirrored(lopsided, head), lopsided):
+        built = head_model(head, shape_model(aligned(meshes)), "either", "test", "none").vertices
+        off.append(np.abs(built[head.mirror] * [-1, 1, 1] - built).max())
+    assert off[0] < 0.02
+    assert off[1] > 0.5
+    with pytest.raises(BadArgument, match="opposite"):
+        mirrored(people[:, :10], head)
+
+
+def test_the_origin_stays_between_the_eyes(people: NDArray[Any]) -> None:
+    head = load_default()
+    far = people[:6] + np.where(people[:6, :, 1:2] < -40, [0.0, -12.0, 0.0], 0.0)  # longer chins and necks
+    built = head_model(head, shape_model(aligned(far)), "long", "test", "none")
+    middle = between_the_eyes(head, built.vertices.astype(np.float64))
+    assert np.abs(middle - between_the_eyes(head, head.vertices.astype(np.float64))).max() < 1e-3
 
 
 def test_a_mirror_image_is_no_rotation() -> None:
@@ -90,6 +167,56 @@ def test_a_folder_of_meshes_becomes_a_head_model(people: NDArray[Any], tmp_path:
     refused = CliRunner().invoke(app, ["model", "build", str(tmp_path / "none"), "-o", str(output)])
     assert refused.exit_code == 1
     assert len(refused.stderr.splitlines()) == 1
+
+
+def coloured(folder: Path, people: NDArray[Any]) -> NDArray[Any]:
+    """Registered people whose colours one number decides; a corner of each is not valid. Gives (N, V, 3)."""
+    head = load_default()
+    random = np.random.default_rng(3)
+    pattern = 40 * np.tanh(head.vertices / 60)
+    colours = 128 + random.normal(0, 1, (len(people), 1, 1)) * pattern
+    colours = np.clip(np.rint(colours), 0, 255).astype(np.uint8)
+    for index, (mesh, colour) in enumerate(zip(people, colours, strict=True)):
+        valid = head.vertices[:, 0] < (40 if index % 2 else 1000)
+        painted = np.where(valid[:, None], colour, 0).astype(np.uint8)
+        residual = np.where(valid, 0.1, np.nan).astype(np.float32)
+        Registered(mesh.astype(np.float32), valid, residual, painted, {}).save(folder / f"{index:02}.npz")
+    return colours
+
+
+def test_colours_of_scans_become_a_texture_model(people: NDArray[Any], tmp_path: Path) -> None:
+    folder = tmp_path / "registered"
+    folder.mkdir()
+    colours = coloured(folder, people[:16]).astype(float)
+    output, texture = tmp_path / "model.npz", tmp_path / "texture.npz"
+    words = ["model", "build", str(folder), "-o", str(output), "--license", "mine", "--json"]
+    done = CliRunner().invoke(app, [*words, "--texture", str(texture), "--variance", "0.99"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)["texture"]
+    found = TextureModel.load(texture)
+    found.check(load(output))
+    assert (found.feature, found.license) == ("rgb", "mine")
+    assert told["components"] == len(found.components) == 1
+    np.testing.assert_allclose(found.mean, colours.mean(0), atol=1.5)
+    _, strength, directions = np.linalg.svd((colours - colours.mean(0)).reshape(16, -1), full_matrices=False)
+    reference = (directions[0] * strength[0] / np.sqrt(15)).reshape(-1, 3)
+    sign = np.sign((found.components[0] * reference).sum())
+    assert np.abs(sign * found.components[0] - reference).max() < 1.5
+    assert (found.precision > 0).all()
+
+
+def test_meshes_without_colours_have_no_texture(people: NDArray[Any], tmp_path: Path) -> None:
+    for index, mesh in enumerate(people[:3]):
+        np.savez(tmp_path / f"{index}.npz", vertices=mesh.astype(np.float32))
+    words = ["model", "build", str(tmp_path), "-o", str(tmp_path / "model.npz")]
+    refused = CliRunner().invoke(app, [*words, "--texture", str(tmp_path / "texture.npz")])
+    assert refused.exit_code == 1
+    assert "carries colours" in refused.stderr
+    assert not (tmp_path / "texture.npz").exists()
+    (tmp_path / "3.npz").write_bytes(b"PK\x03\x04 torn")
+    refused = CliRunner().invoke(app, words)
+    assert refused.exit_code == 1
+    assert "3.npz" in refused.stderr
 
 
 def test_scans_come_on_to_the_mesh_and_bad_ones_are_named(people: NDArray[Any], tmp_path: Path) -> None:

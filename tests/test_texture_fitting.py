@@ -15,7 +15,6 @@ from benchmarks.texture_fit import Errors, Head, errors, own_texture, painted
 from fastface.cli.app import app
 from fastface.engine import Engine, FittedFace
 from fastface.errors import BadArgument, BadModelFile
-from fastface.exports.models.build_texture import learn_texture
 from fastface.features import FEATURES, dense_features, sample
 from fastface.fitting import FaceFitter, Fit
 from fastface.landmarks import LandmarkDetector
@@ -65,7 +64,7 @@ def test_slopes_of_samples_are_those_of_the_samples(name: str, heads: list[Seen]
     for axis in range(2):
         step = np.eye(2)[axis] * 0.05
         change = (sample(features, points + step).values - sample(features, points - step).values) / 0.1
-        np.testing.assert_allclose(slopes[:, :, axis], change, atol=1e-4)
+        np.testing.assert_allclose(slopes[:, :, axis], change, atol=1e-4 * max(features.max(), 1))
 
 
 def test_derivatives_are_those_of_the_cost(
@@ -195,29 +194,6 @@ def test_the_command_fits_by_texture(shared: Path, tmp_path: Path) -> None:
         assert CliRunner().invoke(app, command).exit_code == 0
     plain, textured = (FittedFace.load(tmp_path / f"{name}.npz") for name in ("plain", "textured"))
     assert np.abs(plain.identity - textured.identity).max() > 0.01
-
-
-def test_a_texture_is_learned_from_what_each_face_shows(fitter: FaceFitter) -> None:
-    """Mean and components of a known linear model come back, though no face shows every vertex."""
-    rng, model = np.random.default_rng(0), fitter.model
-    known, true = rng.standard_normal((400, 4)), rng.standard_normal((2, 400, 4))
-    amounts = rng.standard_normal((24, 2))
-    values = np.zeros((24, len(model.vertices), 4), np.float32)
-    values[:, :400] = known + np.tensordot(amounts, true, axes=1) + 0.01 * rng.standard_normal((24, 400, 4))
-    seen = np.zeros(values.shape[:2], bool)
-    seen[:, :400] = rng.random((24, 400)) < 0.7
-    values[~seen] = 1e3  # what is not seen must not be looked at
-    made = learn_texture(
-        model, values, seen, 2, feature="gradients", source="test", license="none", rounds=60
-    )
-    made.check(model)
-    assert (made.precision[:400] > 1000).all()
-    assert not made.precision[400:].any()
-    wanted = known + np.tensordot(amounts.mean(0), true, axes=1)
-    np.testing.assert_allclose(made.mean[:400], wanted, atol=0.05)
-    space = made.components[:, :400].reshape(2, -1).astype(float)
-    off = true.reshape(2, -1) - np.linalg.lstsq(space.T, true.reshape(2, -1).T, rcond=None)[0].T @ space
-    assert np.linalg.norm(off) < 0.05 * np.linalg.norm(true)
 
 
 # ------------------------------------------------------------------------------------------------- refusals

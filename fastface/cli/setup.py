@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastface.cli import options as opt
+from fastface.cli.building import add_building
 from fastface.cli.importing import add_importers, add_landmarks
 from fastface.cli.report import Report, running
 
@@ -222,36 +223,6 @@ def register(
             raise typer.Exit(1)
 
 
-@models.command("build")
-def build_shape(
-    registered: Annotated[
-        Path, typer.Argument(help="A folder of meshes of one topology.", show_default=False)
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .npz file.", show_default=False)],
-    template: Annotated[str, typer.Option(help="The head whose mesh they share.")] = "default",
-    variance: Annotated[float, typer.Option(min=0.01, max=1, help="To be explained.")] = 0.995,
-    name: Annotated[str, typer.Option(help="Of the new model.")] = "built",
-    source: Annotated[str, typer.Option(help="Where the meshes come from.")] = "registered meshes",
-    license: Annotated[str, typer.Option(help="What may be done with it.")] = "not stated",
-    as_json: opt.JsonOption = False,
-    debug: opt.DebugOption = False,
-) -> None:
-    """Learn identities from registered scans: Procrustes alignment, then principal components."""
-    with running(as_json=as_json, debug=debug) as report:
-        from fastface.head_models import open_model
-        from fastface.morphable import save
-        from fastface.workshop.registered import read_registered
-        from fastface.workshop.statistics import aligned, head_model, shape_model
-
-        _, meshes = read_registered(registered)
-        learned = shape_model(aligned(meshes), variance)
-        model = head_model(open_model(template), learned, name, source, license)
-        save(model, output)
-        explained = round(float(learned.explained.sum()), 5)
-        more = {"meshes": len(meshes), "identity_modes": len(learned.modes), "explained": explained}
-        _describe(report, model, output, more)
-
-
 def _describe(report: Report, model: HeadModel, path: Path, more: dict[str, Any] | None = None) -> None:
     record = {
         "file": str(path),
@@ -273,3 +244,4 @@ def _describe(report: Report, model: HeadModel, path: Path, more: dict[str, Any]
 
 add_importers(importing, _describe)
 add_landmarks(models, _describe)
+add_building(models, _describe)

@@ -1,7 +1,7 @@
 """Shape models from registered meshes: generalised Procrustes alignment, then principal components.
 
 Kollias et al., IJCV 2020, section 3.4; J. C. Gower, "Generalized Procrustes analysis", Psychometrika 40
-(1975). Size is kept: it is part of a face in millimetres.
+(1975). Size is kept unless asked otherwise: it is part of a face in millimetres.
 """
 
 from __future__ import annotations
@@ -31,14 +31,30 @@ class ShapeModel:
     explained: Array
 
 
-def aligned(meshes: NDArray[Any], rigid_on: NDArray[Any] | None = None) -> Array:
+def mirrored(meshes: NDArray[Any], head: HeadModel) -> NDArray[Any]:
+    """``meshes (N, V, 3)`` of the head's topology and after them their mirror images: (2 N, V, 3).
+
+    Raises ``BadArgument`` when the head does not say which vertex lies opposite which.
+    """
+    if len(head.mirror) != meshes.shape[1]:
+        raise BadArgument(f"{head.name}: does not say which of {meshes.shape[1]} vertices lie opposite")
+    return np.concatenate([meshes, meshes[:, head.mirror] * np.array([-1, 1, 1], meshes.dtype)])
+
+
+def aligned(meshes: NDArray[Any], rigid_on: NDArray[Any] | None = None, *, same_size: bool = False) -> Array:
     """``meshes (N, V, 3)``, turned and moved on to their common mean; ``rigid_on``: vertices that decide, all
-    if None. Raises ``BadArgument``."""
+    if None. ``same_size``: scaled too, to their mean centroid size (Dryden & Mardia, "Statistical
+    Shape Analysis", 1998). Raises ``BadArgument``."""
     placed = np.array(meshes, np.float64)
     if placed.ndim != 3 or placed.shape[2] != 3 or min(placed.shape[:2]) < 1 or not np.isfinite(placed).all():
         raise BadArgument(f"alignment wants finite meshes (N, V, 3), got {np.shape(meshes)}")
     on = np.arange(placed.shape[1]) if rigid_on is None else np.asarray(rigid_on)
     placed -= placed[:, on].mean(axis=1, keepdims=True)
+    size = np.linalg.norm(placed[:, on], axis=(1, 2))
+    if not (size > 0).all():
+        raise BadArgument("alignment wants meshes of some size, got one that is a point")
+    if same_size:
+        placed *= (size.mean() / size)[:, None, None]
     mean = placed[0]
     for _ in range(_ROUNDS):
         for mesh in placed:
@@ -77,6 +93,17 @@ def shape_model(meshes: NDArray[Any], variance: float = 0.995) -> ShapeModel:
     return ShapeModel(mean.reshape(shape[1:]), modes.reshape(shape), share[:count])
 
 
+def between_the_eyes(head: HeadModel, vertices: Array) -> Array:
+    """(3,) between the eyeballs' centres, where head space begins (CONVENTIONS.md); between all vertices of a
+    head without eyes."""
+    eyes = np.unique(head.triangles[head.material_triangles("eyeballs")])
+    sides = [vertices[eyes[side]] for side in (head.vertices[eyes, 0] > 0, head.vertices[eyes, 0] < 0)]
+    if not all(map(len, sides)):
+        return np.asarray(vertices.mean(axis=0), np.float64)
+    low, high = (np.mean([limit(side, axis=0) for side in sides], axis=0) for limit in (np.min, np.max))
+    return np.asarray((low + high) / 2, np.float64)
+
+
 def head_model(template: HeadModel, model: ShapeModel, name: str, source: str, license: str) -> HeadModel:
     """The template with another mean and other identities; expressions, materials and landmarks stay.
 
@@ -89,7 +116,8 @@ def head_model(template: HeadModel, model: ShapeModel, name: str, source: str, l
     target = template.vertices.astype(np.float64)
     middle = model.mean.mean(axis=0)
     turn = rotation_on_to(model.mean - middle, target - target.mean(axis=0))
-    mean = (model.mean - middle) @ turn.T + target.mean(axis=0)
+    mean = (model.mean - middle) @ turn.T
+    mean -= between_the_eyes(template, mean) - between_the_eyes(template, target)
     return replace(
         template,
         name=name,
