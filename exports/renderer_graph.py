@@ -45,7 +45,8 @@ class Graph:
 
     def __call__(self, kind: str, *inputs: str, **attributes: Any) -> str:
         output = f"{kind.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
+        # Without names of their own nodes collide in optimizers of ONNX Runtime (1.18).
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
         return output
 
 
@@ -171,7 +172,8 @@ class RendererGraph:
         """What is added to the face as the photo shows it (B, E), and whether it is anything (B, 1)."""
         g = self.graph
         strength = g("ReduceMax", g("Abs", asked), self._axis1, keepdims=1)
-        share = self._smooth(g("Div", strength, g.constant("own_gone_at", np.float32(OWN_GONE_AT))))
+        gone = g("Div", strength, g.constant("own_gone_at", np.float32(OWN_GONE_AT)))
+        share = g("Clip", gone, "zero", "one")
         own = g.constant("own", self.bound.own)
         delta = g("Sub", asked, g("Mul", share, own))
         still = g("Less", g("Abs", delta), g.constant("still", np.float32(STILL)))

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from fastface import onnx_ops
 from fastface.engine import Engine, FittedFace
 from fastface.errors import BadArgument, BadModelFile, NoFaceFound, ProviderUnavailable
+from fastface.head_pose import HeadPose
 
 onnx = pytest.importorskip("onnx")
 
@@ -32,9 +33,16 @@ class Exported:
     about: dict[str, Any]
     session: Any
 
-    def run(self, coefficients: Any) -> tuple[Image, Image]:
-        frames, masks = self.session.run(["frames", "masks"], {"coefficients": coefficients})
+    def run(self, coefficients: Any, **more: Any) -> tuple[Image, Image]:
+        frames, masks = self.session.run(["frames", "masks"], {"coefficients": coefficients, **more})
         return frames, masks
+
+    def another(self, path: Path, **choices: Any) -> Exported:
+        """The same face's graph in another way."""
+        from fastface.exports.renderer import export_renderer
+
+        about = export_renderer(self.engine.model, self.face, path, **choices)
+        return replace(self, path=path, about=about, session=onnx_ops.session(path, threads=2))
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +54,16 @@ def exported(portrait: Callable[..., Image], tmp_path_factory: pytest.TempPathFa
     path = tmp_path_factory.mktemp("renderer") / "r.onnx"
     about = export_renderer(engine.model, face, path)
     return Exported(engine, face, path, about, onnx_ops.session(path, threads=2))
+
+
+@pytest.fixture(scope="module")
+def for_tensorrt(exported: Exported) -> Exported:
+    return exported.another(exported.path.with_name("t.onnx"), form="tensorrt")
+
+
+@pytest.fixture(scope="module", params=["onnxruntime", "tensorrt"])
+def turning(exported: Exported, request: pytest.FixtureRequest) -> Exported:
+    return exported.another(exported.path.with_name("p.onnx"), pose=True, form=request.param)
 
 
 def asked(exported: Exported, frames: int, seed: int = 0) -> NDArray[np.float32]:
@@ -171,6 +189,102 @@ def test_ict_renders_the_same_too(shared: Path, portrait: Callable[..., Image], 
     assert difference.max() <= 1
 
 
+# ---- as TensorRT has it ----------------------------------------------------------------------------------
+
+#: Of the operators that TensorRT's parser lists as supported, for float32, bool and int64 indices.
+OPERATORS_OF_TENSORRT = (
+    "Abs, Add, Cast, Clip, Concat, Cos, Div, Expand, Flatten, Gather, Greater, Less, MatMul, Max, Min, Mul, "
+    "Or, Pad, ReduceL2, ReduceMax, Shape, Sin, Slice, Sub, Unsqueeze, Where"
+)
+
+
+@pytest.mark.parametrize("frames", [0, 1, 6])
+def test_the_graph_for_tensorrt_renders_the_same_bit_for_bit(
+    exported: Exported, for_tensorrt: Exported, frames: int
+) -> None:
+    rows = asked(exported, frames, seed=1)
+    for got, wanted in zip(for_tensorrt.run(rows), exported.run(rows), strict=True):
+        assert got.dtype == np.uint8
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_a_photo_that_is_window_all_over_renders_the_same_too(exported: Exported, tmp_path: Path) -> None:
+    top, left, size = 40, 40, 150
+    photo = np.ascontiguousarray(exported.face.photo[top : top + size, left : left + size])
+    close = replace(exported, face=exported.engine.fit(photo))
+    plain, other = (close.another(tmp_path / f"{f}.onnx", form=f) for f in ("onnxruntime", "tensorrt"))
+    rows = asked(exported, 2, seed=2)
+    wanted = exported.engine.render_batch(close.face, coefficients=rows)
+    assert plain.about["window"] == [0, 0, size, size]
+    for made in (plain, other):
+        assert np.abs(made.run(rows)[0].astype(np.int16) - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_the_graph_for_tensorrt_has_operators_and_types_that_tensorrt_has(
+    exported: Exported, more: bool, tmp_path: Path
+) -> None:
+    made = exported.another(tmp_path / "r.onnx", form="tensorrt", camera=more, pose=more)
+    graph = onnx.load(made.path).graph
+    types = onnx.TensorProto
+    bytes_of_plugins = {value.name for value in graph.initializer if value.data_type == types.INT8}
+    kinds = {value.data_type for value in graph.initializer}
+    assert kinds <= {types.FLOAT, types.FLOAT16, types.INT8, types.INT32, types.INT64, types.BOOL}
+    plugins = [node for node in graph.node if node.domain]
+    assert {node.op_type for node in plugins} == set(onnx_ops.operators())
+    for node in plugins:
+        given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+        assert (given.pop("plugin_namespace"), given.pop("plugin_version")) == (b"fastface", b"1")
+        operator = onnx_ops.operators()[node.op_type]
+        assert set(given) == set(operator.attributes) - {"threads"}
+        assert len(node.output) == sum(not output.optional for output in operator.outputs) + 1
+        assert all(node.output)
+    for node in graph.node:
+        if node.domain:
+            continue
+        assert node.op_type in OPERATORS_OF_TENSORRT.split(", ")
+        assert not bytes_of_plugins & set(node.input)
+        to = [onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == "to"]
+        assert (to == [types.UINT8]) == (node.output[0] in ("frames", "masks"))
+
+
+def test_a_form_that_there_is_not_is_refused(exported: Exported, tmp_path: Path) -> None:
+    with pytest.raises(BadArgument, match="form must be one of onnxruntime, tensorrt, got 'openvino'"):
+        exported.another(tmp_path / "r.onnx", form="openvino")
+
+
+# ---- heads that turn -------------------------------------------------------------------------------------
+
+
+def test_turned_heads_are_the_engines(turning: Exported) -> None:
+    rows = asked(turning, 3, seed=11)
+    for pose in (HeadPose(20, 5, -8, 20), HeadPose(-45, -30, 45, -150), HeadPose(pitch_deg=12)):
+        poses = np.array([pose.row()] * 3, np.float32)
+        got, masks = turning.run(rows, pose=poses)
+        wanted = turning.engine.render_batch(turning.face, coefficients=rows, pose=pose)
+        difference = np.abs(got.astype(np.int16) - wanted)
+        # A silhouette may pass a pixel's centre by the last bit of a float; nothing else may show.
+        assert (difference > 1).mean() <= 1e-5
+        assert (difference > 0).mean() <= 1e-3
+        for mask, row in zip(masks, rows, strict=True):
+            theirs = turning.engine.mask(turning.face, coefficients=row, pose=pose)
+            assert ((mask != 0) != (theirs != 0)).mean() <= 1e-4
+
+
+def test_heads_turn_each_on_its_own_and_not_beyond_their_limits(turning: Exported) -> None:
+    rows = asked(turning, 4, seed=12)
+    rows[0] = rows[3] = 0
+    poses = np.array([[0, 0, 0, 0], [15, 0, 0, 0], [0, 0, 0, 0], [90, -90, 90, 900]], np.float32)
+    frames, masks = turning.run(rows, pose=poses)
+    for row, pose, frame in zip(rows, poses, frames, strict=True):
+        np.testing.assert_array_equal(turning.run(row[None], pose=pose[None])[0][0], frame)
+    np.testing.assert_array_equal(frames[0], turning.face.photo)
+    assert not masks[0].any()
+    assert masks[3].any()
+    limit = np.array([[45, -30, 45, 150]], np.float32)
+    np.testing.assert_array_equal(turning.run(rows[3:], pose=limit)[0][0], frames[3])
+
+
 # ---- from outside ----------------------------------------------------------------------------------------
 
 
@@ -233,19 +347,24 @@ def test_a_face_of_another_head_is_refused(exported: Exported, tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_writes_it(portrait: Callable[..., Image], tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [[], ["--for", "tensorrt", "--pose", "--camera"]])
+def test_the_command_writes_it(portrait: Callable[..., Image], more: list[str], tmp_path: Path) -> None:
     from fastface.cli.app import app
     from fastface.images import write_image
 
     write_image(tmp_path / "photo.png", portrait("117", 300, 280))
     words = ["export", "renderer", "--face", tmp_path / "photo.png", "--size", 200, "-o", tmp_path / "r.onnx"]
-    done = CliRunner().invoke(app, [*map(str, words), "--json"])
+    done = CliRunner().invoke(app, [*map(str, words), *more, "--json"])
     assert done.exit_code == 0, done.output
     record = json.loads(done.stdout)
-    assert (record["width"], record["height"], record["worst_grey_levels"]) == (187, 200, 0)
-    frames = onnx_ops.session(tmp_path / "r.onnx").run(
-        ["frames"], {"coefficients": np.zeros((1, len(record["expression_names"])), np.float32)}
-    )[0]
+    assert (record["width"], record["height"]) == (187, 200)
+    assert record["worst_grey_levels"] <= (1 if more else 0)
+    asked_for = ("tensorrt", True, []) if more else ("onnxruntime", False, [])
+    assert (record["form"], record["pose"], record["engines"]) == asked_for
+    given = {"coefficients": np.zeros((1, len(record["expression_names"])), np.float32)}
+    if more:
+        given |= {"pose": np.zeros((1, 4), np.float32), "camera": np.array([record["camera"]], np.float32)}
+    (frames,) = onnx_ops.session(tmp_path / "r.onnx").run(["frames"], given)
     assert frames.shape == (1, 200, 187, 3)
 
 
@@ -256,6 +375,8 @@ def test_the_command_writes_it(portrait: Callable[..., Image], tmp_path: Path) -
         (["--face", "none.npz", "-o", "r.onnx"], "none.npz: cannot be read"),
         (["--face", "none.npz", "-o", "r.txt"], "a graph ends in .onnx"),
         (["--face", "none.npz", "-o", "nowhere/r.onnx"], "there is no folder"),
+        (["--face", "none.npz", "-o", "r.onnx", "--tensorrt", "r.engine"], "an engine's name ends in .plan"),
+        (["--face", "x", "-o", "r.onnx", "--tensorrt", "r.plan", "--batch", "4", "2", "1"], "batch: wanted"),
     ],
 )
 def test_the_command_says_in_a_line_what_is_wrong(
