@@ -19,6 +19,7 @@ from fastface import onnx_ops
 from fastface.engine import Engine, FittedFace
 from fastface.errors import BadArgument, BadModelFile, NoFaceFound, ProviderUnavailable
 from fastface.head_pose import HeadPose
+from fastface.runtime import Session
 
 onnx = pytest.importorskip("onnx")
 
@@ -206,6 +207,8 @@ def test_the_graph_for_tensorrt_renders_the_same_bit_for_bit(
     for got, wanted in zip(for_tensorrt.run(rows), exported.run(rows), strict=True):
         assert got.dtype == np.uint8
         np.testing.assert_array_equal(got, wanted)
+    session = Session(for_tensorrt.path, providers=["cpu"])
+    np.testing.assert_array_equal(session.run({"coefficients": rows})["masks"], exported.run(rows)[1])
 
 
 def test_a_photo_that_is_window_all_over_renders_the_same_too(exported: Exported, tmp_path: Path) -> None:

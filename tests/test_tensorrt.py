@@ -30,6 +30,7 @@ from fastface.exports import tensorrt_engine, tensorrt_plugins
 from fastface.exports.renderer import export_renderer, resized
 from fastface.exports.tensorrt_engine import TARGETS, build_engine, build_generator
 from fastface.onnx_ops import operators
+from fastface.runtime import Session, cuda_driver
 from fastface.runtime.plan import read_record, record_path
 from fastface.runtime.tensorrt_engine import MODULES
 
@@ -255,6 +256,26 @@ def test_an_engine_of_a_renderer_is_built_anew_for_another_gpu_or_other_kernels(
     gpus.clear()
     with pytest.raises(ProviderUnavailable, match=r"no NVIDIA GPU to build an engine for$"):
         build_engine(renderer, plan)
+
+
+def test_an_engine_renders_what_the_graph_renders(renderer: Path, tmp_path: Path) -> None:
+    """On a machine with a GPU and the full TensorRT."""
+    if not (find_spec("tensorrt_libs") and cuda_driver.devices()):
+        pytest.skip("no full TensorRT, or no GPU")
+    build_engine(renderer, tmp_path / "r.plan", batch=(1, 4, 8))
+    graph, engine = Session(renderer, providers=["cpu"]), Session(tmp_path / "r.plan")
+    modes = int(graph.inputs["coefficients"].shape[1])
+    rng = np.random.default_rng(0)
+    for frames in (1, 8):
+        given = {
+            "coefficients": rng.uniform(0, 0.8, (frames, modes)) * (rng.random((frames, modes)) < 0.3),
+            "camera": np.repeat([graph.metadata["camera"]], frames, axis=0),
+            "pose": rng.uniform(-15, 15, (frames, 4)),
+        }
+        inputs = {name: value.astype(np.float32) for name, value in given.items()}
+        wanted, got = graph.run(inputs)["frames"], engine.run(inputs)["frames"]
+        difference = np.abs(got.astype(np.int16) - wanted)
+        assert (difference > 1).mean() < 1e-4
 
 
 # --- without TensorRT ---

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface.errors import BadArgument, BadModelFile, ProviderUnavailable
+from fastface.onnx_ops import DOMAIN, PLUGIN_DOMAIN, library_path
 from fastface.runtime.backends import Arrays, Backend, Request
 from fastface.runtime.onnx_file import OnnxFile, TensorSpec, scan
 from fastface.runtime.providers import NAMES, PRECISIONS, Precision, available_cores, checked, provider_table
@@ -220,10 +221,8 @@ def _libraries(model: OnnxFile, custom_ops: Sequence[str | Path]) -> tuple[Path,
     for library in libraries:
         if not library.is_file():
             raise BadArgument(f"custom_ops: {library}: no such file")
-    strange = dict(model.domains)
-    if strange.pop("fastface", None):
-        from fastface.onnx_ops import library_path
-
+    strange = {name: it for name, it in model.domains.items() if name not in (DOMAIN, PLUGIN_DOMAIN)}
+    if len(strange) < len(model.domains):
         libraries += (library_path(),)
     if strange and not custom_ops:
         domain, operator = next(iter(strange.items()))
