@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from benchmarks.texture_fit import painted
 from fastface.cli.app import app
+from fastface.engine import Engine, FittedFace
 from fastface.errors import BadArgument, BadModelFile
 from fastface.exports.models.build_texture import build
 from fastface.images import read_image, write_image
@@ -207,6 +209,47 @@ def test_photographs_become_a_texture_model(
     assert "found none" in told["failed"][0]["error"]
     assert "torn.jpg" in said
     assert "notes" not in said
+
+
+def test_the_command_fits_by_a_texture_of_ones_own(
+    built: tuple[Path, Path, dict[str, Any], str], photos: Path, tmp_path: Path
+) -> None:
+    path, *_ = built
+    fits = {}
+    for name, words in (("ships", ["--texture"]), ("own", ["--texture-model", path])):
+        code, _, _ = run(["fit", photos / "person0.png", *words, "-o", tmp_path / f"{name}.npz"])
+        assert code == 0
+        fits[name] = FittedFace.load(tmp_path / f"{name}.npz")
+    engine = Engine(threads=1)
+    wanted = engine.fit(photos / "person0.png", texture=TextureModel.load(path))
+    np.testing.assert_allclose(fits["own"].identity, wanted.identity, atol=1e-6)
+    assert np.abs(fits["own"].identity - fits["ships"].identity).max() > 0.01
+
+
+def test_a_texture_that_is_none_is_refused(
+    built: tuple[Path, Path, dict[str, Any], str], photos: Path, tmp_path: Path
+) -> None:
+    def refused(texture: Path) -> str:
+        words = ["fit", photos / "person0.png", "--texture-model", texture, "-o", tmp_path / "fit.npz"]
+        code, told, said = run(words)
+        assert code == 1
+        assert len(said.splitlines()) == 1
+        assert told["error"]["type"] == "BadModelFile"
+        return str(told["error"]["message"])
+
+    path, samples, _, _ = built
+    (tmp_path / "torn.npz").write_bytes(path.read_bytes()[:5000])
+    assert "undamaged" in refused(tmp_path / "torn.npz")
+    assert "missing" in refused(next(samples.iterdir()))
+    assert "cannot be read" in refused(tmp_path / "none.npz")
+    replace(TextureModel.load(path), model_hash="0" * 64).save(tmp_path / "other.npz")
+    assert "another head model" in refused(tmp_path / "other.npz")
+    arrays = dict(np.load(path))
+    np.savez(tmp_path / "pickled.npz", **{**arrays, "mean": np.array([{}], object)})
+    assert "mean" in refused(tmp_path / "pickled.npz")
+    np.savez(tmp_path / "huge.npz", **{**arrays, "mean": arrays["mean"] + np.float32(1e30)})
+    assert "finite" in refused(tmp_path / "huge.npz")
+    assert not (tmp_path / "fit.npz").exists()
 
 
 def test_a_second_run_goes_on_where_the_first_was(

@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from fastface.engine import Engine, FittedFace
+    from fastface.texture_model import TextureModel
 
 
 class Device(StrEnum):
@@ -216,7 +217,7 @@ def open_engine(model: str, device: Device, threads: int | None, affect_model: P
     return Engine(model, device=device.value, threads=threads, affects=affect_model)
 
 
-def open_face(engine: Engine, source: Path, *, texture: bool = False) -> FittedFace:
+def open_face(engine: Engine, source: Path, *, texture: bool | TextureModel = False) -> FittedFace:
     """A fit from a photo, or the one kept in a ``.npz``; the latter must belong to the engine's head
     model."""
     from fastface.errors import BadImage
@@ -227,4 +228,4 @@ def open_face(engine: Engine, source: Path, *, texture: bool = False) -> FittedF
         return FittedFace.load(source)
     if not source.exists():
         raise BadImage(f"{source}: no such file")
-    return engine.fit(source, texture=True) if texture else engine.fit(source)
+    return engine.fit(source, texture=texture) if texture else engine.fit(source)

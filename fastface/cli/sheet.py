@@ -134,6 +134,14 @@ def fit(
     texture: Annotated[
         bool, typer.Option("--texture", help="Fit what the face looks like too, not its landmarks alone.")
     ] = False,
+    texture_model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="texture.npz",
+            help="The same, by a texture of `fastface model build-texture`.",
+            show_default=False,
+        ),
+    ] = None,
     model: opt.ModelOption = "default",
     device: opt.DeviceOption = opt.Device.CPU,
     threads: opt.ThreadsOption = None,
@@ -144,6 +152,7 @@ def fit(
     with running(as_json=as_json, debug=debug) as report:
         from fastface.atomic import destination
         from fastface.errors import BadArgument
+        from fastface.texture_model import TextureModel
 
         if output.suffix.casefold() != ".npz":
             raise BadArgument(f"{output}: a fit ends in .npz")
@@ -151,7 +160,10 @@ def fit(
         engine = opt.open_engine(model, device, threads)
         if photo.suffix.casefold() == ".npz":
             raise BadArgument(f"{photo}: is a fit already")
-        face = opt.open_face(engine, photo, texture=texture)
+        own = None if texture_model is None else TextureModel.load(texture_model)
+        if own is not None:
+            own.check(engine.model, str(texture_model))
+        face = opt.open_face(engine, photo, texture=own or texture)
         face.save(output)
         report.say(
             f"{output}  yaw {face.yaw_deg:+.1f}°, pitch {face.pitch_deg:+.1f}°, roll {face.roll_deg:+.1f}°, "
