@@ -1,5 +1,5 @@
 """Stimuli over time and as a set: onset, apex and offset of an expression, a path through the plane of
-valence and arousal as a picture, and the codebook of a set.
+valence and arousal as a picture, and a row of the codebook of a set.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ from numpy.typing import NDArray
 from fastface.affect import Affect, AffectPath
 from fastface.affect_csv import MAX_FPS, checked_number, minimum_jerk
 from fastface.affect_tables import CIRCUMPLEX, EXPRESSIONS
+from fastface.codebook import Columns
 from fastface.errors import BadAffect
 
 PHASES: Final = ("rest", "onset", "apex", "offset")
 
-#: Column of a codebook → what stands in it.
-CODEBOOK: Final = {
-    "image": "file name of the stimulus",
-    "photo": "file name of the photo it was made from",
-    "affect": "what was asked for",
-    "expression": "the basic expression that shows, or the nearest",
-    "intensity": "of that expression, 0 … 1",
-    "valence": "-1 … 1",
-    "arousal": "-1 … 1",
-    "pain": "Prkachin and Solomon's score, 0 … 16",
-    "aus": "FACS action units that show, as AU12=0.80 AU25=0.30",
-    "yaw_deg": "turn of the head, positive to the subject's left",
-    "pitch_deg": "positive up",
-    "roll_deg": "positive to the subject's left shoulder",
-    "photo_sha256": "of the photo's pixels",
-    "model_sha256": "of the head model",
-    "affect_model_sha256": "of the affect model, which says what valence and arousal look like",
-    "engine_version": "the fastface that made it",
+#: Of the codebook of a set.
+CODEBOOK: Final[Columns] = {
+    "image": ("string", "file name of the stimulus"),
+    "photo": ("string", "file name of the photo it was made from"),
+    "affect": ("string", "what was asked for"),
+    "expression": ("string", "the basic expression that shows, or the nearest"),
+    "intensity": ("float64", "of that expression, 0 … 1"),
+    "valence": ("float64", "-1 … 1"),
+    "arousal": ("float64", "-1 … 1"),
+    "pain": ("float64", "Prkachin and Solomon's score, 0 … 16"),
+    "aus": ("string", "FACS action units that show, as AU12=0.80 AU25=0.30"),
+    "yaw_deg": ("float64", "turn of the head, positive to the subject's left"),
+    "pitch_deg": ("float64", "positive up"),
+    "roll_deg": ("float64", "positive to the subject's left shoulder"),
+    "photo_sha256": ("string", "of the photo's pixels"),
+    "model_sha256": ("string", "of the head model"),
+    "affect_model_sha256": ("string", "of the affect model, which says what valence and arousal look like"),
+    "engine_version": ("string", "the fastface that made it"),
 }
 
 
@@ -125,21 +126,6 @@ def path_svg(points: NDArray[Any], side_px: int = 480) -> str:
 
 def codebook_row(record: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the codebook from a stimulus's labels (``Labels.record``)."""
-    row = {name: record.get(name, "") for name in CODEBOOK}
+    row = {name: record.get(name) for name in CODEBOOK}
     row["aus"] = " ".join(f"{name}={value:.2f}" for name, value in dict(record.get("aus", {})).items())
-    row.update({name: record["pose"][name] for name in ("yaw_deg", "pitch_deg", "roll_deg")})
-    return row
-
-
-def codebook_csv(records: Iterable[Mapping[str, Any]]) -> str:
-    """The codebook of a set: a line of names, a line a stimulus."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(CODEBOOK), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(codebook_row(record) for record in records)
-    return stream.getvalue()
-
-
-def codebook_key() -> str:
-    """What each column of the codebook means, as text to lie beside it."""
-    return "".join(f"{name}: {meaning}\n" for name, meaning in CODEBOOK.items())
+    return row | {name: record["pose"][name] for name in ("yaw_deg", "pitch_deg", "roll_deg")}

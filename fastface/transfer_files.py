@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from fastface.alignment import Array
 from fastface.atomic import destination, whole_file, write_whole
+from fastface.codebook import Columns, types_of
 from fastface.errors import BadArgument, BadImage, WriteFailed
 from fastface.labels import LabelTable, table_suffix
 from fastface.provenance import xmp_packet
@@ -37,8 +38,8 @@ _IN_XMP: Final = (
     "source_sha256",
     "engine_version",
 )
-#: Column → type and meaning, of the rows of frames.
-FRAME_COLUMNS: Final = {
+#: Of the rows of frames.
+FRAME_COLUMNS: Final[Columns] = {
     "format": ("string", "fastface-transfer"),
     "version": ("int64", "of the format"),
     "image": ("string", "file name of the output video"),
@@ -171,7 +172,7 @@ class Outputs:
         time_base: Fraction,
         to_output: Callable[[Array], Array] | None,
     ) -> None:
-        own = {name: kind for name, (kind, _) in FRAME_COLUMNS.items()}
+        own = types_of(FRAME_COLUMNS)
         types = own | {renamed(name, own): kind for name, kind in self._carried.types().items()}
         carried = self._carried.rows(track.frames)
         made = 0

@@ -515,7 +515,8 @@ def test_a_grid_has_every_cell_once_and_a_codebook(face_net: Path, learned: Path
     assert len(cells) == 12
     assert ("seed0002", "neutral", "0.0", "-1.0") in cells
     about = json.loads((output / "codebook.json").read_bytes())
-    assert list(about["columns"]) == list(rows[0])
+    with (output / "columns.csv").open(newline="") as file:
+        assert [line["column"] for line in csv.DictReader(file)] == list(rows[0])
     assert about["design"]["intensities"] == [0.5, 1.0]
     images = {path.name for path in output.glob("*.png")}
     assert {row["image"] for row in rows} == images

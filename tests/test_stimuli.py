@@ -83,9 +83,9 @@ def test_a_set_of_images(photo: Path, tmp_path: Path) -> None:
     assert told["stimuli"] == 12
     rows = list(csv.DictReader((folder / "codebook.csv").read_text().splitlines()))
     assert len(rows) == 12
-    assert {line.split(":")[0] for line in (folder / "codebook.txt").read_text().splitlines()} == set(
-        CODEBOOK
-    )
+    meant = list(csv.DictReader((folder / "columns.csv").read_text().splitlines()))
+    assert [line["column"] for line in meant] == list(rows[0]) == list(CODEBOOK)
+    assert all(line["meaning"] for line in meant)
     for row in rows:
         record = json.loads((folder / row["image"]).with_suffix(".json").read_text())
         assert record["image"] == row["image"]

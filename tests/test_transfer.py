@@ -753,7 +753,7 @@ def test_folder_becomes_a_data_set_and_a_broken_video_is_reported(net: Path, tmp
         ("c.male_001.mp4", 1, 30),
     ]
     assert json.loads(manifest[2]["source_labels"]) == {"emotion": "fear"}
-    with Path(said["codebook"]).open() as file:
+    with Path(said["columns"]).open() as file:
         explained = {(row["table"], row["column"]) for row in csv.DictReader(file)}
     assert {("manifest", name) for name in manifest[0]} <= explained
     assert {("frames", name) for name in rows(out / "a.male_001.mp4")[0]} <= explained

@@ -93,6 +93,8 @@ def grid(
     """Every face in every expression at every age and intensity: a folder of images, and a codebook that says
     what each one is. Neutral comes by itself, once at each age."""
     with running(as_json=as_json, debug=debug) as report:
+        from fastface.cli.outputs import write_record
+        from fastface.codebook import write_codebook, write_key
         from fastface.generators import grid as grids
         from fastface.generators.directions import Directions
         from fastface.generators.latents import WAYS, parse_layers
@@ -145,10 +147,9 @@ def grid(
             each=lambda record: rows.append({key: record.get(key) for key in grids.COLUMNS}),
         )
         names = [name for name, _ in faces]
-        about = grids.write_codebook(output / f"codebook.{codebook}", rows, design, names)
-        from fastface.cli.outputs import write_record
-
-        write_record(output / "codebook.json", about)
+        write_codebook(output / f"codebook.{codebook}", rows, grids.COLUMNS)
+        write_key(output, {"codebook": grids.COLUMNS})
+        write_record(output / "codebook.json", grids.described(design, names, len(rows)))
 
 
 def all_sources(words: Sequence[str]) -> list[str]:

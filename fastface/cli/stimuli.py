@@ -53,7 +53,8 @@ def stimuli(
 ) -> None:
     """Make a set of stimuli: intensities, views, and courses over time, with labels and a codebook.
 
-    The folder holds the images (PNG) or videos, labels beside each, codebook.csv and what its columns mean.
+    The folder holds the images (PNG) or videos, labels beside each, codebook.csv, and columns.csv, which says
+    what its columns mean.
     """
     with running(as_json=as_json, debug=debug) as report:
         from fastface.cli.tiles import check_tiles
@@ -163,11 +164,11 @@ class _Set:
         return records
 
     def finish(self, records: list[dict[str, Any]]) -> None:
-        from fastface.atomic import write_whole
-        from fastface.stimuli import codebook_csv, codebook_key
+        from fastface.codebook import write_codebook, write_key
+        from fastface.stimuli import CODEBOOK, codebook_row
 
-        write_whole(self.output / "codebook.csv", codebook_csv(records).encode())
-        write_whole(self.output / "codebook.txt", codebook_key().encode())
+        write_codebook(self.output / "codebook.csv", map(codebook_row, records), CODEBOOK)
+        write_key(self.output, {"codebook": CODEBOOK})
 
     def write_sheet(self, path: Path, records: list[dict[str, Any]], columns: int) -> None:
         from fastface.cli.tiles import Tiles

@@ -170,7 +170,7 @@ def _folder(report: Report, done: Any) -> None:
             "kept": done.kept,
             "failed": [{"input": name, "error": error} for name, error in done.failures],
             "manifest": str(done.manifest),
-            "codebook": str(done.codebook),
+            "columns": str(done.columns),
             "seconds": round(done.seconds, 3),
         }
     )

@@ -1,8 +1,7 @@
-"""Every video of a folder on every reference face: a data set with a manifest and a codebook."""
+"""Every video of a folder on every reference face: a data set with a manifest, its columns explained."""
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import time
@@ -12,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from fastface.atomic import whole_file
 from fastface.cli.options import PHOTO_SUFFIXES
 from fastface.cli.report import Report, one_line
+from fastface.codebook import KEY_NAME, Columns, types_of, write_key
 from fastface.errors import BadArgument, BadImage, FastfaceError, NoFaceFound, WriteFailed
 from fastface.labels import LabelTable, table_suffix
 from fastface.transfer import FaceTransfer, Look, TransferOptions, digest
@@ -24,8 +23,8 @@ from fastface.video_reading import VIDEO_SUFFIXES
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-#: Column → type and meaning, of the rows of the manifest.
-MANIFEST_COLUMNS: Final = {
+#: Of the manifest.
+MANIFEST_COLUMNS: Final[Columns] = {
     "video": ("string", "file name of the output"),
     "source": ("string", "file name of the source video"),
     "reference": ("string", "file name of the reference photo"),
@@ -52,6 +51,7 @@ MANIFEST_COLUMNS: Final = {
     "job_sha256": ("string", "of all the above that the pixels depend on"),
     "source_labels": ("string", "JSON: what the source's own record says of the clip"),
 }
+_THEIRS: Final = {"(others)": ("", "columns of the source's own table, as they were")}
 #: Keys of a clip's JSON that are ours, not the source's.
 _OURS: Final = ("transfer", "source_transfer")
 
@@ -81,7 +81,7 @@ class Done:
 
     output: Path
     manifest: Path
-    codebook: Path
+    columns: Path
     written: int = 0
     kept: int = 0
     seconds: float = 0.0
@@ -152,7 +152,7 @@ def run(job: Job, maker: FaceTransfer, report: Report, *, resume: bool, overwrit
         raise WriteFailed(f"{job.output}: cannot be made ({error.strerror})") from None
     if job.source.is_dir() and job.output.samefile(job.source):
         raise BadArgument(f"{job.output}: the output folder must not be the folder of the videos")
-    done = Done(job.output, job.output / f"manifest{table_suffix()}", job.output / "codebook.csv")
+    done = Done(job.output, job.output / f"manifest{table_suffix()}", job.output / KEY_NAME)
     stems = _names(videos)
     wanted = [
         (video, stem, [(photo, job.output / f"{stem}.{photo.name}.mp4") for photo in job.references])
@@ -163,8 +163,8 @@ def run(job: Job, maker: FaceTransfer, report: Report, *, resume: bool, overwrit
             if output.exists():
                 raise BadArgument(f"{output} exists; --resume keeps what is there, --overwrite replaces it")
     start = time.perf_counter()
-    types = {name: kind for name, (kind, _) in MANIFEST_COLUMNS.items()}
-    with LabelTable(done.manifest, keep_partial=True, types=types) as table, report.progress("") as progress:
+    manifest = LabelTable(done.manifest, keep_partial=True, types=types_of(MANIFEST_COLUMNS))
+    with manifest as table, report.progress("") as progress:
         bar = progress.add_task(job.output.name, total=len(videos) * len(job.references))
         looks = _looks(job, maker, done, progress)
         for video, stem, outputs in wanted:
@@ -174,7 +174,7 @@ def run(job: Job, maker: FaceTransfer, report: Report, *, resume: bool, overwrit
                 table.append(row)
                 progress.advance(bar)
             shutil.rmtree(tracks, ignore_errors=True)
-    _write_codebook(done.codebook)
+    write_key(job.output, {"manifest": MANIFEST_COLUMNS, "frames": {**FRAME_COLUMNS, **_THEIRS}})
     done.seconds = time.perf_counter() - start
     return done
 
@@ -252,16 +252,6 @@ def _row(record: dict[str, Any], output: Path) -> dict[str, Any]:
     row = {name: record.get(name) for name in MANIFEST_COLUMNS}
     row["source_labels"] = json.dumps(theirs, ensure_ascii=False) if theirs else None
     return row
-
-
-def _write_codebook(path: Path) -> None:
-    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["table", "column", "type", "meaning"])
-        for table, columns in (("manifest", MANIFEST_COLUMNS), ("frames", FRAME_COLUMNS)):
-            for name, (kind, meaning) in columns.items():
-                writer.writerow([table, name, kind, meaning])
-        writer.writerow(["frames", "(others)", "", "columns of the source's own table, as they were"])
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -7,53 +7,52 @@ expression at each age, from neutral to apex.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from fastface.atomic import write_whole
+from fastface.codebook import Columns
 from fastface.errors import BadArgument
 from fastface.generators.directions import Direction, edit
 from fastface.generators.latents import Floats, Latent, Way, interpolate
-from fastface.labels import LabelTable
 
 CODEBOOK_FORMAT: Final = "fastface-codebook"
 CODEBOOK_VERSION: Final = 1
-#: Column → (type, what it means). The order is that of the table.
-COLUMNS: Final[dict[str, tuple[str, str]]] = {
-    "image": ("text", "file name"),
-    "identity": ("text", "who: the name of the latent"),
-    "identity_sha256": ("hex", "SHA-256 of that latent"),
-    "expression": ("text", "what was asked for; neutral at intensity 0"),
-    "intensity": ("0…1", "share of the way from neutral to the expression's apex, exact"),
+#: Of the codebook.
+COLUMNS: Final[Columns] = {
+    "image": ("string", "file name"),
+    "identity": ("string", "who: the name of the latent"),
+    "identity_sha256": ("string", "SHA-256 of that latent, hex"),
+    "expression": ("string", "what was asked for; neutral at intensity 0"),
+    "intensity": ("float64", "share of the way from neutral to the expression's apex, exact, 0 … 1"),
     "expression_strength": (
-        "standard deviations",
-        "how far along the expression's direction; empty where the apex is a latent",
+        "float64",
+        "how far along the expression's direction, in standard deviations; empty where the apex is a latent",
     ),
-    "apex": ("text", "where the apex comes from: direction, or the SHA-256 of a latent"),
-    "age": ("number", "the level asked for, in the unit of age_unit"),
-    "age_unit": ("text", "strength: standard deviations along the age direction; score: its fitted score"),
-    "age_strength": ("standard deviations", "how far along the age direction"),
-    "age_score": ("number", "fitted score of the finished latent; empty without an age direction"),
+    "apex": ("string", "where the apex comes from: direction, or the SHA-256 of a latent"),
+    "age": ("float64", "the level asked for, in the unit of age_unit"),
+    "age_unit": ("string", "strength: standard deviations along the age direction; score: its fitted score"),
+    "age_strength": ("float64", "how far along the age direction, in standard deviations"),
+    "age_score": ("float64", "fitted score of the finished latent; empty without an age direction"),
     "expression_layers": ("list", "layers of w that the expression moves, low to high"),
     "age_layers": ("list", "layers of w that age moves"),
-    "way": ("text", "linear or spherical, between neutral and an apex latent"),
-    "noise": ("text", "own: the latent's, const: the checkpoint's, none"),
-    "w_sha256": ("hex", "SHA-256 of the latent that the picture shows"),
-    "checkpoint_sha256": ("hex", "SHA-256 of the generator's checkpoint"),
-    "width_px": ("pixels", "of the picture"),
-    "height_px": ("pixels", "of the picture"),
-    "provenance": ("true/false", "whether the picture carries its marking as synthetic"),
-    "face_found": ("true/false", "measured: whether the landmark networks find a face; empty if not looked"),
-    "seen_expression": ("text", "measured: the nearest basic expression; empty without a face"),
-    "seen_intensity": ("0…1", "measured: of that expression"),
-    "valence": ("-1…1", "measured, by the blendshape network and the affect tables"),
-    "arousal": ("-1…1", "measured, likewise"),
+    "way": ("string", "linear or spherical, between neutral and an apex latent"),
+    "noise": ("string", "own: the latent's, const: the checkpoint's, none"),
+    "w_sha256": ("string", "SHA-256 of the latent that the picture shows, hex"),
+    "checkpoint_sha256": ("string", "SHA-256 of the generator's checkpoint, hex"),
+    "width_px": ("int64", "of the picture"),
+    "height_px": ("int64", "of the picture"),
+    "provenance": ("bool", "whether the picture carries its marking as synthetic"),
+    "face_found": (
+        "bool",
+        "measured: whether the landmark networks find a face; empty if not looked",
+    ),
+    "seen_expression": ("string", "measured: the nearest basic expression; empty without a face"),
+    "seen_intensity": ("float64", "measured: of that expression, 0 … 1"),
+    "valence": ("float64", "measured, by the blendshape network and the affect tables, -1 … 1"),
+    "arousal": ("float64", "measured, likewise"),
 }
 
 
@@ -190,32 +189,12 @@ def _cell(
     return Cell(stem, w.astype("float32", copy=False), row)
 
 
-def write_codebook(
-    path: str | Path, rows: Sequence[dict[str, Any]], design: Design, identities: Sequence[str]
-) -> dict[str, Any]:
-    """Write the table (``.csv`` or ``.parquet``); returns what describes it, for a JSON file beside it.
-
-    Raises ``BadArgument``, ``WriteFailed``.
-    """
-    path = Path(path)
-    filled = [{column: _cell_text(row.get(column)) for column in COLUMNS} for row in rows]
-    if path.suffix == ".csv":
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(COLUMNS), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(filled)
-        write_whole(path, text.getvalue().encode())
-    elif path.suffix == ".parquet":
-        with LabelTable(path) as table:
-            for row in rows:
-                table.append({column: _typed(column, row.get(column)) for column in COLUMNS})
-    else:
-        raise BadArgument(f"{path}: a codebook ends in .csv or .parquet")
+def described(design: Design, identities: Sequence[str], pictures: int) -> dict[str, Any]:
+    """What a grid is, for a JSON file beside its codebook."""
     return {
         "format": CODEBOOK_FORMAT,
         "version": CODEBOOK_VERSION,
-        "table": path.name,
-        "pictures": len(rows),
+        "pictures": pictures,
         "design": {
             "identities": list(identities),
             "expressions": ["neutral", *(expression.name for expression in design.expressions)],
@@ -223,25 +202,4 @@ def write_codebook(
             "ages": list(design.ages),
             "age_unit": design.age_unit,
         },
-        "columns": {name: {"type": kind, "meaning": meaning} for name, (kind, meaning) in COLUMNS.items()},
     }
-
-
-def _cell_text(value: Any) -> Any:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return " ".join(map(str, value)) if isinstance(value, list) else value
-
-
-def _typed(column: str, value: Any) -> Any:
-    """A value of the column's one type, as Parquet wants it."""
-    kind = COLUMNS[column][0]
-    if kind in ("text", "hex"):
-        return value or ""
-    if kind in ("true/false", "list"):
-        return value
-    if kind == "pixels":
-        return int(value or 0)
-    return float("nan") if value is None else float(value)
