@@ -77,6 +77,48 @@ def _stack() -> dict[str, Any]:
     return {"screen": screen.astype(np.float32), "triangles": triangles, "height": 32, "width": 32}
 
 
+def _slivers() -> dict[str, Any]:
+    """Needles side by side, thinner than the grid of 1/256 px at their tips, and what has no area."""
+    steps = np.arange(33)
+    near = np.column_stack([3 + steps / 96, np.full(33, 2.5), np.full(33, 400.0)])
+    far = np.column_stack([60 + steps / 48, 3.5 + steps * 1.25, np.full(33, 700.0)])
+    screen = np.concatenate([near, far])
+    quad = np.stack([steps[:-1], steps[1:], steps[:-1] + 33, steps[1:] + 33], axis=1)
+    triangles = np.concatenate(
+        [quad[:, [0, 1, 2]], quad[:, [2, 1, 3]], quad[:, [0, 0, 3]], quad[:, [1, 1, 1]]]
+    )
+    line = [[0, 16, 32], [33, 65, 49]]  # corners in a row
+    return {
+        "screen": screen[None].astype(np.float32),
+        "triangles": np.concatenate([triangles, line]).astype(np.int32),
+    }
+
+
+def _outside() -> dict[str, Any]:
+    """Triangles beside the image on all sides, across it, around it, and with corners behind the camera."""
+    places = np.array([[-90, 15], [150, 15], [20, -80], [20, 120], [20, 15], [-4, 26], [44, 7]], np.float64)
+    shape = np.array([[-12, -9], [13, -7], [2, 14]])
+    corners = np.concatenate([places[:, None] + shape, places[4] + 9 * shape[None]])
+    depth = np.full((*corners.shape[:2], 1), 500.0)
+    depth[5, 0], depth[6] = -300, -300  # one corner, all corners behind it
+    frame = np.concatenate([corners, depth], axis=2).reshape(-1, 3)
+    behind = frame.copy()
+    behind[4 * 3, 2], behind[7 * 3 + 1, 2] = 0, -1e-3  # of the one inside, of the one around
+    screen = np.stack([frame, behind]).astype(np.float32)
+    return {"screen": screen, "triangles": np.arange(len(frame), dtype=np.int32).reshape(-1, 3)}
+
+
+def _each_alone() -> dict[str, Any]:
+    """A sheet whose edges run through pixel centres and whose triangles have a frame each: all other corners
+    lie where they are rejected."""
+    sheet, triangles = grid_mesh(5, 4, 24.0, 18.0, seed=3)
+    sheet[:, :2] -= 1.5
+    screen = np.zeros((len(triangles), *sheet.shape), np.float32)
+    frames = np.arange(len(triangles))[:, None]
+    screen[frames, triangles] = sheet[triangles]
+    return {"screen": screen, "triangles": triangles}
+
+
 def rasterize_cases() -> list[Case]:
     sheet, triangles = grid_mesh(30, 24, 50.0, 40.0, jitter=0.4)
     exact, exact_triangles = grid_mesh(9, 9, 16.0, 16.0)
@@ -89,6 +131,9 @@ def rasterize_cases() -> list[Case]:
         Case("large", {**_soup(2, 30, 60, 1, 900), "height": 50, "width": 70}),
         Case("hostile", {**_hostile_soup(), "height": 33, "width": 47}),
         Case("culled", {**_soup(3, 40, 99, 2, 30), "height": 40, "width": 30, "cull_backfaces": True}),
+        Case("slivers", {**_slivers(), "height": 48, "width": 64}),
+        Case("outside", {**_outside(), "height": 30, "width": 40}),
+        Case("each alone", {**_each_alone(), "height": 14, "width": 20}),
         Case("column", {**_soup(4, 40, 99, 1, 20), "height": 33, "width": 1}),
         Case("narrow", {**_soup(4, 40, 99, 1, 20), "height": 9, "width": 7}),
         Case("no frames", {**_soup(1, 5, 5, 0, 10), "height": 8, "width": 8}),
@@ -233,6 +278,20 @@ def _with_controls(scene: dict[str, Any], **columns: float) -> dict[str, Any]:
     return {**scene, "controls": controls}
 
 
+def _crumpled(scene: dict[str, Any]) -> dict[str, Any]:
+    """Some triangles without area, some vertices behind the camera, drawn as they are then."""
+    positions, screen = scene["positions"].copy(), scene["screen"].copy()
+    for rows in (slice(100, 108), slice(250, 251)):
+        for points in (positions, screen):
+            points[:, rows] = points[:, rows.start - 1 : rows.start]
+    for points in (positions, screen):
+        points[:, 300:303, 2] = (-40, 0, -1e-3)
+    height, width = scene["triangle_id"].shape[1:]
+    drawn = rasterize(screen, scene["shading"].triangles, height, width)
+    moved = {"positions": positions, "screen": screen}
+    return {**scene, **moved, "triangle_id": drawn.triangle_id, "bary": drawn.bary}
+
+
 def shade_cases() -> list[Case]:
     plain = shade_scene(40, 150, motion_px=2.0)
     return [
@@ -244,6 +303,7 @@ def shade_cases() -> list[Case]:
         Case("folds at rest", _with_controls(plain, c5=0, c6=0)),
         Case("three folds", shade_scene(50, 64, folds=3, motion_px=0.2)),
         Case("out of the image", shade_scene(20, 24, motion_px=60.0, frames=2)),
+        Case("no area, behind the camera", _crumpled(shade_scene(30, 41, frames=2))),
         Case("narrow", shade_scene(9, 3, motion_px=0.5)),
         Case("one pixel", shade_scene(1, 1, motion_px=0.1)),
         Case("no frames", shade_scene(8, 9, frames=0)),
@@ -270,6 +330,9 @@ def masks(size: int = 48, seed: int = 0) -> dict[str, NDArray[np.uint8]]:
     single[size // 2, size // 2] = True
     bottom = np.zeros_like(full)
     bottom[-1, :] = True
+    border, corners = full.copy(), np.zeros_like(full)
+    border[1:-1, 1:-1] = False
+    corners[:: size - 1, :: size - 1] = True
     found = {
         "disc": distance < 0.4 * size,
         "ring": (distance < 0.45 * size) & (distance > 0.3 * size),
@@ -281,6 +344,8 @@ def masks(size: int = 48, seed: int = 0) -> dict[str, NDArray[np.uint8]]:
         "islands": (x % 2 == 0) & (y % 2 == 0),
         "one pixel": single,
         "last row": bottom,
+        "every border": border,
+        "every corner": corners,
         "checkerboard": (x + y) % 2 == 0,
         "speckle": rng.random((size, size)) < 0.6,
         "holes": rng.random((size, size)) < 0.985,

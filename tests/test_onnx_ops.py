@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
@@ -21,6 +22,7 @@ from cases import (
     rasterize_cases,
     shade_cases,
 )
+from devices import KINDS, opened
 
 from fastface import onnx_ops, ops, reference
 
@@ -31,7 +33,12 @@ NAMES = {operator.op: name for name, operator in onnx_ops.operators().items()}
 
 
 def single(
-    op: str, attributes: dict[str, Any], arrays: dict[str, Any], threads: int = 2, plugin: bool = False
+    op: str,
+    attributes: dict[str, Any],
+    arrays: dict[str, Any],
+    threads: int = 2,
+    plugin: bool = False,
+    provider: str = "CPUExecutionProvider",
 ) -> Any:
     """A session of one node whose arrays are all inputs of the graph, of any shape.
 
@@ -66,7 +73,7 @@ def single(
     onnx_ops.register(options)
     domain = onnx_ops.PLUGIN_DOMAIN if plugin else onnx_ops.DOMAIN
     model = model_of(graph, domain).SerializeToString()
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(model, options, providers=[provider])
 
 
 def as_graph(op: str, case: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -150,12 +157,25 @@ def test_blend(case: Case) -> None:
     same(exact, here.exact)
 
 
+@pytest.fixture(params=KINDS)
+def provider(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of ONNX Runtime: CUDA's, or the processor's with what runs on a GPU emulated on the host."""
+    if request.param == "emulated":
+        monkeypatch.setenv("FASTFACE_ORT_DEVICE", "emulated")
+        return "CPUExecutionProvider"
+    opened(request.param)
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        if os.environ.get("FASTFACE_REQUIRE_CUDA") == "1":
+            pytest.fail("FASTFACE_REQUIRE_CUDA=1, but this onnxruntime has no CUDA; wanted onnxruntime-gpu")
+        pytest.skip("no onnxruntime-gpu")
+    return "CUDAExecutionProvider"
+
+
 @pytest.mark.parametrize("op", CASES)
-def test_the_devices_schedules_hold_behind_the_same_schema(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs on a GPU, emulated on the host: everything but the GPU itself."""
-    monkeypatch.setenv("FASTFACE_ORT_DEVICE", "emulated")
+def test_the_devices_schedules_hold_behind_the_same_schema(op: str, provider: str) -> None:
     for case in CASES[op]()[:: 7 if op == "blend" else 1]:
-        got = run(op, case.arguments)
+        attributes, arrays = as_graph(op, case.arguments)
+        got = single(op, attributes, arrays, provider=provider).run(None, arrays)
         if op == "shade":
             source, mask = reference.shade(**case.arguments)
             agreed = got[1] == mask
@@ -392,6 +412,18 @@ def test_operators_are_what_the_ops_say() -> None:
         assert operator.version >= 1
 
 
+@pytest.mark.parametrize("op", CASES)
+def test_arrays_that_are_not_contiguous_are_taken_for_what_they_hold(op: str) -> None:
+    attributes, arrays = as_graph(op, example(op))
+    strided = {name: np.asfortranarray(value) for name, value in arrays.items()}
+    last = next(name for name in reversed(arrays) if arrays[name].ndim > 1)
+    strided[last] = np.repeat(arrays[last], 2, axis=-1)[..., ::2]
+    assert not strided[last].flags.c_contiguous
+    opened = single(op, attributes, arrays)
+    for got, wanted in zip(opened.run(None, strided), opened.run(None, arrays), strict=True):
+        same(got, wanted)
+
+
 # ---- threads ---------------------------------------------------------------------------------------------
 
 
@@ -470,6 +502,12 @@ def test_an_older_runtime_is_refused_in_words() -> None:
 def test_a_wrong_instruction_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTFACE_ISA", "mmx")
     with pytest.raises(Exception, match="FASTFACE_ISA names no instruction set of this machine: mmx"):
+        onnx_ops.register(ort.SessionOptions())
+
+
+def test_a_device_that_cannot_be_chosen_so_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTFACE_ORT_DEVICE", "cuda")
+    with pytest.raises(Exception, match=r"may be emulated and nothing else .*, got cuda"):
         onnx_ops.register(ort.SessionOptions())
 
 

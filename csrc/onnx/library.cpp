@@ -41,7 +41,10 @@ Isa wanted_isa() {
 
 bool emulated() {
   const char* device = std::getenv("FASTFACE_ORT_DEVICE");
-  return device != nullptr && std::strcmp(device, "emulated") == 0;
+  if (device == nullptr || *device == '\0') return false;
+  if (std::strcmp(device, "emulated") != 0)
+    refuse(std::string("FASTFACE_ORT_DEVICE may be emulated and nothing else (a session's providers choose), got ") + device);
+  return true;
 }
 
 template <Form kForm>
