@@ -20,6 +20,7 @@ from fastface.affect_tables import EXPRESSIONS, SHAPES
 from fastface.class_model import AffectClasses, affect_classes
 from fastface.cli.app import app
 from fastface.errors import BadAffect, BadArgument, BadModelFile
+from fastface.exports.models import build_affect
 from fastface.images import read_image
 from fastface.morphable import DEFAULT_MODEL, load_default
 from fastface.workshop.classes import build_classes, identity_leak
@@ -211,6 +212,29 @@ def test_the_shipped_model_has_the_papers_classes_and_no_jump(family: str) -> No
     assert speed_mm < 4.5  # 0.27 m/s; 3.5 measured
     wild = shipped.sample(0.8, 0.2, np.random.default_rng(1))
     assert 0.01 < np.abs(wild - shipped.at(np.array([0.8]), np.array([0.2]))[0]).max() < 0.6
+
+
+@pytest.mark.parametrize("family", ["default", "ict"])
+def test_what_ships_was_made_by_the_script(family: str) -> None:
+    """The whole rebuild takes minutes: ``build_affect --check``."""
+    shipped = affect_classes(family)
+    assert json.loads(shipped.about) == {
+        **build_affect.provenance(family),
+        "faces": int(shipped.counts.sum()),
+    }
+    assert shipped.family == family
+    assert shipped.modes.shape == (build_affect.CLASSES, build_affect.MODES, len(SHAPES))
+
+
+def test_the_script_makes_the_same_file_again(tmp_path: Path) -> None:
+    made = [build_affect.build("ict", tmp_path / name, SMALL, 30) for name in ("a.npz", "b.npz")]
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert json.loads(made[0].about)["gallery"] == build_affect.provenance("ict", SMALL)["gallery"]
+    assert build_affect.differences(*made) == []
+    other = build_affect.build("ict", tmp_path / "c.npz", replace(SMALL, seed=4), 30)
+    told = build_affect.differences(made[0], other)
+    assert told[0].startswith("made otherwise")
+    assert any(line.startswith("means: differs by up to") for line in told)
 
 
 def test_the_commands_make_use_and_draw_an_affect_model(tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ def levels(intensities: Sequence[float] | None, steps: int | None) -> list[float
     from fastface.errors import BadArgument
 
     if steps is None:
-        named = dict.fromkeys(intensities or [1.0])
-        return [checked_number(value, "--intensity", 0.0, 1.0) for value in named]
+        checked = (checked_number(value, "--intensity", 0.0, 1.0) for value in intensities or [1.0])
+        return list(dict.fromkeys(round(value, 4) for value in checked))  # as exact as labels are
     if intensities:
         raise BadArgument("--steps makes even intensities, --intensity names them; give one")
     return [index / (steps - 1) for index in range(steps)]

@@ -86,7 +86,7 @@ def stimuli(
             records = setting.videos(report, affects, poses, phases, fps)
         setting.finish(records)
         if sheet is not None:
-            setting.write_sheet(sheet, records, len(levels) * len(poses))
+            setting.write_sheet(sheet, records, len(affects))
         report.say(f"{output}  {len(records)} stimuli  codebook: codebook.csv")
         report.result({"output": str(output), "stimuli": len(records), "codebook": "codebook.csv"})
 
@@ -103,7 +103,7 @@ class _Set:
     def images(
         self, report: Report, affects: dict[str, Affect], poses: list[HeadPose], levels: list[float]
     ) -> list[dict[str, Any]]:
-        digits = next(n for n in range(2, 17) if len({f"{level:.{n}f}" for level in levels}) == len(levels))
+        digits = next(n for n in range(2, 5) if len({f"{level:.{n}f}" for level in levels}) == len(levels))
         records = []
         with report.progress("images") as progress:
             bar = progress.add_task("stimuli", total=len(affects) * len(poses) * len(levels))
@@ -170,11 +170,14 @@ class _Set:
         write_codebook(self.output / "codebook.csv", map(codebook_row, records), CODEBOOK)
         write_key(self.output, {"codebook": CODEBOOK})
 
-    def write_sheet(self, path: Path, records: list[dict[str, Any]], columns: int) -> None:
+    def write_sheet(self, path: Path, records: list[dict[str, Any]], rows: int) -> None:
+        """A row for each affect, heat-maps beside their images."""
         from fastface.cli.tiles import Tiles
 
         tiles = Tiles()
         for record in records:
             image = self.output / record["image"]
-            tiles.add(image, record, image.stem)
-        tiles.write(path, min(columns, 12), self.quality)
+            heat = image.with_suffix(".heat.png")
+            for shown in (image, heat) if heat.exists() else (image,):
+                tiles.add(shown, record, shown.stem)
+        tiles.write(path, min(len(tiles) // rows, 12), self.quality)

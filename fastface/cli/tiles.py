@@ -32,6 +32,9 @@ class Tiles:
         self._boxes: dict[tuple[str, str], tuple[int, int, int, int]] = {}
         self._said: dict[str, Any] = {}
 
+    def __len__(self) -> int:
+        return len(self._tiles)
+
     def add(self, image: Path, record: dict[str, Any], caption: str) -> None:
         """An image with its labels' record. All images of a photo are cut alike, seen from one side."""
         import cv2

@@ -35,6 +35,8 @@ from fastface.workshop.gallery import GalleryWriter, Rows
 Array = NDArray[np.float64]
 
 _FEATURES: Final = tuple(name.removesuffix("Left").removesuffix("Right") for name in SHAPES)
+#: What a sampled gallery says of itself.
+MADE: Final = "sampled, no recordings of people"
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def sample_gallery(
     if family not in PROTOTYPES:
         raise BadArgument(f"family must be one of {', '.join(PROTOTYPES)}, got {family!r:.40}")
     prototypes = np.array([spread(PROTOTYPES[family][name]) for name in POINTS])
-    about: dict[str, Any] = {"made": "sampled, no recordings of people", "family": family, **asdict(recipe)}
+    about: dict[str, Any] = {"made": MADE, "family": family, **asdict(recipe)}
     labels: dict[str, Any] = {"names": SHAPES, "expressions": EXPRESSIONS, "about": about}
     with GalleryWriter(folder, "coefficients", len(SHAPES), **labels) as writer:
         for subject in range(recipe.subjects):
