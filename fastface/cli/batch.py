@@ -8,20 +8,13 @@ under way, so that a manifest of a million images is the same from run to run an
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
-import sys
 import time
 import warnings
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,12 +31,11 @@ from fastface.cli.videos import write_video
 from fastface.errors import BadArgument, BadImage, FastfaceError, WriteFailed
 from fastface.head_pose import HeadPose
 from fastface.labels import LabelTable, read_labels, table_suffix
+from fastface.processes import Work, in_processes
 
 if TYPE_CHECKING:
     from fastface.engine import Engine
 
-#: Photos under way for each process: enough that none waits, few enough that memory stays flat.
-_WINDOW: Final = 4
 _STALE_SECONDS: Final = 3600
 _SHEET_COLUMNS: Final = 12
 
@@ -304,7 +296,7 @@ def _outcomes(
 ) -> Iterator[tuple[Task, Outcome]]:
     if workers == 1 or job.device != "cpu":
         return ((task, _do(job, engine, task)) for task in tasks)
-    return _in_processes(job, tasks, workers)
+    return in_processes(Work(_work, _start_worker, (job,), _died), tasks, workers)
 
 
 def _do(job: Job, engine: Engine, task: Task, go_on: Callable[[], None] = lambda: None) -> Outcome:
@@ -364,28 +356,13 @@ class _Worker:
     stop: Any
 
 
-def _start_worker(job: Job, stop: Any, parent: int) -> None:
-    _die_with_parent(parent)
-    try:
-        import cv2
+def _start_worker(job: Job, stop: Any) -> None:
+    import cv2
 
-        cv2.setNumThreads(1)
-        warnings.simplefilter("ignore")
-        _Worker.job, _Worker.stop = job, stop
-        _Worker.engine = _open(job, 1)
-    except Exception as error:
-        # It could be had a moment ago, so it is memory or the like; the pool sees a dead process and acts on
-        # it.
-        print(f"fastface: a process could not start ({one_line(error)})", file=sys.stderr)
-        os._exit(1)
-
-
-def _die_with_parent(parent: int) -> None:
-    """A killed run must not leave its processes behind: Linux tells them (prctl 1 is PR_SET_PDEATHSIG)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before we asked
-        os._exit(1)
+    cv2.setNumThreads(1)
+    warnings.simplefilter("ignore")
+    _Worker.job, _Worker.stop = job, stop
+    _Worker.engine = opt.open_engine(job.model, opt.Device(job.device), 1)
 
 
 def _work(task: Task) -> Outcome:
@@ -399,62 +376,5 @@ def _work(task: Task) -> Outcome:
         return Outcome(error="interrupted")
 
 
-class _Pool:
-    """Processes with an engine each. Ctrl-C is held back from them: they stop when told, between two
-    outputs."""
-
-    def __init__(self, job: Job, workers: int) -> None:
-        context = get_context("spawn")
-        self._stop = context.Event()
-        self._pool = ProcessPoolExecutor(workers, context, _start_worker, (job, self._stop, os.getpid()))
-
-    def submit(self, task: Task) -> Future[Outcome]:
-        # Processes start inside submit and inherit the mask; a Ctrl-C meanwhile waits for the unblocking.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            return self._pool.submit(_work, task)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def close(self) -> None:
-        self._stop.set()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _in_processes(job: Job, tasks: Iterator[Task], workers: int) -> Iterator[tuple[Task, Outcome]]:
-    pool = _Pool(job, workers)
-    under_way: deque[tuple[Task, Future[Outcome]]] = deque()
-    try:
-        more = True
-        while more or under_way:
-            while more and len(under_way) < _WINDOW * workers:
-                task = next(tasks, None)
-                if task is None:
-                    more = False
-                else:
-                    under_way.append((task, pool.submit(task)))
-            if not under_way:
-                break
-            task, future = under_way.popleft()
-            try:
-                yield task, future.result()
-            except BrokenProcessPool:
-                pool.close()
-                suspects = [task, *(waiting for waiting, _ in under_way)]
-                under_way.clear()
-                for suspect in suspects:
-                    yield suspect, _alone(job, suspect)
-                pool = _Pool(job, workers)
-    finally:
-        pool.close()
-
-
-def _alone(job: Job, task: Task) -> Outcome:
-    """A photo that was under way when a process died, in a process of its own: does it kill that one too?"""
-    pool = _Pool(job, 1)
-    try:
-        return pool.submit(task).result()
-    except BrokenProcessPool:
-        return Outcome(error="the process died on this photo (out of memory, or a fault)")
-    finally:
-        pool.close()
+def _died() -> Outcome:
+    return Outcome(error="the process died on this photo (out of memory, or a fault)")

@@ -10,6 +10,7 @@ import typer
 from fastface.cli import options as opt
 from fastface.cli.building import add_building
 from fastface.cli.importing import add_importers, add_landmarks
+from fastface.cli.registering import add_register
 from fastface.cli.report import Report, running
 
 if TYPE_CHECKING:
@@ -161,68 +162,6 @@ def info(
         _describe(report, load(path), path)
 
 
-@models.command("register")
-def register(
-    scans: Annotated[Path, typer.Argument(help="A folder of .obj, .ply or .npz.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A folder.", show_default=False)],
-    unit: Annotated[
-        float | None,
-        typer.Option(min=1e-6, max=1e6, help="Millimetres in the scans' unit. [default: told by size]"),
-    ] = None,
-    threads: opt.ThreadsOption = None,
-    as_json: opt.JsonOption = False,
-    debug: opt.DebugOption = False,
-) -> None:
-    """Bring raw scans on to the default head's mesh. Run again, it makes what is missing.
-
-    Exit code 1 if a scan was refused; residuals.csv says how close each came.
-    """
-    with running(as_json=as_json, debug=debug) as report:
-        import csv
-        from dataclasses import asdict
-
-        from fastface.cli.batch import available_cores
-        from fastface.errors import BadArgument
-        from fastface.workshop.registered import SUFFIXES
-        from fastface.workshop.registration import register_scans
-
-        if not scans.is_dir():
-            raise BadArgument(f"{scans}: is no folder")
-        paths = sorted(path for path in scans.iterdir() if path.suffix.casefold() in SUFFIXES)
-        if not paths:
-            raise BadArgument(f"{scans}: no scans ({', '.join(SUFFIXES)})")
-        output.mkdir(parents=True, exist_ok=True)
-        processes = min(threads or available_cores(), len(paths))
-        with report.progress("scans") as bar:
-            task = bar.add_task("registering", total=len(paths))
-            found = register_scans(
-                paths, output, unit_mm=unit, processes=processes, done=lambda _: bar.advance(task)
-            )
-        with (output / "residuals.csv").open("a", newline="") as stream:
-            writer = csv.DictWriter(stream, ["scan", "covered", "median_mm", "tail_mm", "error"])
-            if stream.tell() == 0:
-                writer.writeheader()
-            writer.writerows(asdict(residual) for residual in found)
-        failed = [residual for residual in found if residual.error]
-        for residual in failed:
-            report.warn(f"{residual.scan}: {residual.error}")
-        for residual in found:
-            if not residual.error:
-                close = f"{residual.covered:.0%} covered, {residual.median_mm:.2f} mm off"
-                report.say(f"{residual.scan}  {close}")
-        kept = len(paths) - len(found)
-        report.result(
-            {
-                "output": str(output),
-                "registered": len(found) - len(failed),
-                "kept": kept,
-                "failed": [{"scan": residual.scan, "error": residual.error} for residual in failed],
-            }
-        )
-        if failed:
-            raise typer.Exit(1)
-
-
 def _describe(report: Report, model: HeadModel, path: Path, more: dict[str, Any] | None = None) -> None:
     record = {
         "file": str(path),
@@ -244,4 +183,5 @@ def _describe(report: Report, model: HeadModel, path: Path, more: dict[str, Any]
 
 add_importers(importing, _describe)
 add_landmarks(models, _describe)
+add_register(models)
 add_building(models, _describe)

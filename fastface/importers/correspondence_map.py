@@ -35,6 +35,7 @@ _ROUNDS: Final = (
 )
 _LANDMARK_STIFFNESS: Final = 4.0  # of a landmark's reading: they wander by a millimetre or two
 _CHUNK: Final = 4096
+_MOST_STEPS: Final = 16  # that a large triangle's side is divided by
 
 
 class Touch(NamedTuple):
@@ -49,11 +50,20 @@ class Touch(NamedTuple):
 
 
 class Surface:
-    """A mesh to find nearest points on; ``vertices (V, 3)`` mm, ``triangles (F, 3)`` wound outwards."""
+    """A mesh to find nearest points on; ``vertices (V, 3)`` mm, ``triangles (F, 3)`` wound outwards.
 
-    def __init__(self, vertices: Float64, triangles: Int32) -> None:
+    Triangles are found by their centres; with ``spacing_mm``, those that are larger by points that far apart.
+    """
+
+    def __init__(self, vertices: Float64, triangles: Int32, spacing_mm: float | None = None) -> None:
         self.vertices, self.triangles = vertices, triangles
-        self._tree = workshop("scipy.spatial").cKDTree(vertices[triangles].mean(axis=1))
+        centres = vertices[triangles].mean(axis=1)
+        self._owner = np.arange(len(triangles))
+        if spacing_mm is not None:
+            spread, owner = _scattered(vertices[triangles], spacing_mm)
+            centres = np.concatenate([centres, spread])
+            self._owner = np.concatenate([self._owner, owner])
+        self._tree = workshop("scipy.spatial").cKDTree(centres)
         self._normals = vertex_normals(vertices.astype(np.float32), triangles).astype(np.float64)
         self._border = _on_border(triangles, len(vertices))
 
@@ -63,7 +73,7 @@ class Surface:
         """
         count = min(_CANDIDATES, len(self.triangles))
         _, rows = self._tree.query(points, k=count)
-        rows = rows.reshape(len(points), count)
+        rows = self._owner[rows.reshape(len(points), count)]
         corners = self.vertices[self.triangles[rows]]
         faces = np.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
         faces /= np.linalg.norm(faces, axis=2, keepdims=True) + 1e-12
@@ -84,6 +94,20 @@ class Surface:
         """``values (V, C)`` at places on the mesh (N, C)."""
         mixed: Float64 = np.einsum("nc,ncx->nx", weights, values[self.triangles[triangle]])
         return mixed
+
+
+def _scattered(corners: Float64, spacing_mm: float) -> tuple[Float64, NDArray[np.int64]]:
+    """Points on the triangles ``corners (F, 3, 3)`` whose sides are longer than ``spacing_mm``, and whose."""
+    sides = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
+    steps = np.minimum(np.ceil(sides / spacing_mm), _MOST_STEPS).astype(np.int64)
+    points, owners = [np.zeros((0, 3))], [np.zeros(0, np.int64)]
+    for step in np.unique(steps[steps > 1]):
+        rows = np.flatnonzero(steps == step)
+        lattice = [(i, j, step - i - j) for i in range(step + 1) for j in range(step + 1 - i)]
+        weights = np.array(lattice) / step
+        points.append(np.einsum("lc,ncx->nlx", weights, corners[rows]).reshape(-1, 3))
+        owners.append(np.repeat(rows, len(weights)))
+    return np.concatenate(points), np.concatenate(owners)
 
 
 def _on_border(triangles: Int32, count: int) -> NDArray[np.bool_]:
@@ -145,16 +169,20 @@ def fitted_map(
     return mapping
 
 
-def similarity(places: Float64, targets: Float64) -> tuple[float, Float64, Float64]:
-    """Scale, rotation (3, 3) and translation (3,) of least squares with ``targets = scale R places + t``.
+def similarity(
+    places: Float64, targets: Float64, weights: Float64 | None = None
+) -> tuple[float, Float64, Float64]:
+    """Scale, rotation (3, 3) and translation (3,) of least squares with ``targets = scale R places + t``;
+    ``weights (N,)``: what each pair counts, the same if None.
 
     Umeyama, "Least-squares estimation of transformation parameters between two point patterns", IEEE TPAMI
     13(4), 1991.
     """
-    here, there = places.mean(axis=0), targets.mean(axis=0)
+    share = np.ones(len(places)) if weights is None else weights
+    here, there = np.average(places, axis=0, weights=share), np.average(targets, axis=0, weights=share)
     centred = places - here
-    left, singular, right = np.linalg.svd((targets - there).T @ centred)
+    left, singular, right = np.linalg.svd((targets - there).T @ (share[:, None] * centred))
     signs = np.array([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
     rotation = left @ np.diag(signs) @ right
-    scale = float((singular * signs).sum() / (centred**2).sum())
+    scale = float((singular * signs).sum() / (share[:, None] * centred**2).sum())
     return scale, rotation, there - scale * rotation @ here
