@@ -83,12 +83,13 @@ def add_building(app: typer.Typer, describe: Describe) -> None:
         output: OutputOption,
         model: opt.ModelOption = "default",
         feature: Annotated[str, typer.Option(help="gradients, orientations or rgb.")] = "gradients",
-        components: Annotated[
-            int | None, typer.Option(min=1, max=1000, help="How many. [default: by --variance]")
-        ] = None,
+        components: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
         variance: VarianceOption = 0.995,
         sparsity: Annotated[
-            float, typer.Option(min=0.05, max=100, help="Price of what is told off, times the usual one.")
+            float,
+            typer.Option(
+                min=0.05, max=100, help="How dear it is to tell something off as no face; 1: as theory says."
+            ),
         ] = 1.0,
         plain: Annotated[
             bool, typer.Option("--plain", help="Plain components: nothing lies before these faces.")
@@ -98,7 +99,9 @@ def add_building(app: typer.Typer, describe: Describe) -> None:
         license: LicenseOption = "not stated",
         samples: Annotated[
             Path | None,
-            typer.Option(help="A folder that keeps what was read off the photos.", show_default=False),
+            typer.Option(
+                help="A folder that keeps what was read off the photos, for another run.", show_default=False
+            ),
         ] = None,
         jobs: Annotated[
             int | None, typer.Option(min=1, max=1024, help="Photos at once; all cores by default.")

@@ -65,7 +65,7 @@ def learn_texture(
 ) -> Learned:
     """Learn from ``values (M, V, C)`` of M faces at the vertices of ``head`` where they are ``seen (M, V)``.
 
-    As many components as ``components`` says, or as few as explain ``variance``. ``robust``: split off
+    As few components as explain ``variance``, at most ``components``. ``robust``: split off
     gross errors first, at ``leniency`` times the price that theory gives (``robust_pca.price_of``);
     ``done(rounds, off)`` is told how far that is. Raises ``BadArgument`` for arrays that do not fit, too few
     faces or too many values.
@@ -87,7 +87,7 @@ def learn_texture(
         """Of the components of these singular values."""
         share = np.cumsum(strength.astype(np.float64) ** 2)
         enough = int(np.searchsorted(share, (variance - 1e-12) * share[-1])) + 1
-        return min(components or enough, count - 2, MAX_MODES)
+        return min(enough, components or enough, count - 2, MAX_MODES)
 
     gross = 0.0
     if robust:

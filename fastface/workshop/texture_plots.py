@@ -22,7 +22,7 @@ _PAPER: Final = 236
 _GREY: Final = 128
 _RELIEF: Final = 75.0  # grey levels a unit of a feature
 _YAW_DEG: Final = -20.0
-_GAP: Final = 2  # triangles
+_GAP: Final = 4  # triangles
 #: Of each channel of gradients: towards the light, which comes from above and the left; fine and coarse.
 _LIGHT: Final = np.array([0.25, 0.65, 0.25, 0.65], np.float32)
 
