@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from fastface.cli.app import app
 from fastface.errors import BadAffect, BadArgument, BadModelFile
 from fastface.exports.models import build_affect
 from fastface.images import read_image
+from fastface.labels import read_labels
 from fastface.morphable import DEFAULT_MODEL, load_default
 from fastface.workshop.classes import build_classes, identity_leak
 from fastface.workshop.clustering import ward_classes
@@ -279,6 +281,35 @@ def test_an_engine_takes_a_model_of_ones_own(classes: AffectClasses, tmp_path: P
     assert mine.made_with["affect_model_sha256"] == classes.digest
     assert shipped.made_with["affect_model"] == "default"
     assert shipped.made_with["affect_model_sha256"] != classes.digest
+
+
+def test_a_folder_is_made_with_it_and_with_no_other(
+    classes: AffectClasses, shared: Path, tmp_path: Path
+) -> None:
+    """In processes of their own; with another model, what is there is made anew."""
+    classes.save(tmp_path / "mine.npz")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("026", "042"):
+        shutil.copy(shared / "data" / "photos" / "london" / "neutral" / f"{name}.jpg", photos)
+    words = ["synth", str(photos), "--va", "0.7", "0.1", "-o", str(tmp_path / "out"), "--threads", "2"]
+    for more, named, written in (
+        (["--affect-model", str(tmp_path / "mine.npz")], "mine.npz", 2),
+        (["--affect-model", str(tmp_path / "mine.npz"), "--resume"], "mine.npz", 0),
+        (["--resume"], "default", 2),
+    ):
+        done = CliRunner().invoke(app, [*words, *more, "--json"])
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["written"] == written
+        records = [read_labels(path) for path in (tmp_path / "out").glob("*.json")]
+        assert [record["affect_model"] for record in records] == [named] * 2
+        if named == "mine.npz":
+            assert {record["affect_model_sha256"] for record in records} == {classes.digest}
+            column = SHAPES.index("mouthSmileLeft")
+            expected = AffectClasses.load(tmp_path / "mine.npz").at(np.array([0.7]), np.array([0.1]))
+            assert records[0]["coefficients"]["mouthSmileLeft"] == pytest.approx(
+                expected[0, column], abs=1e-4
+            )
 
 
 def test_an_engine_refuses_what_is_no_model_for_it(classes: AffectClasses, tmp_path: Path) -> None:

@@ -491,6 +491,7 @@ def test_folders_that_make_no_sense(folder: Path, engine: StandInEngine, tmp_pat
     (tmp_path / "none").mkdir()
     (tmp_path / "file").touch()
     words = ("-e", "happy", "--threads", 1)
+    assert "name a folder for" in refused("synth", folder, *words, "-o", tmp_path / "out.jpg")
     assert "no photos" in refused("synth", tmp_path / "none", *words, "-o", tmp_path / "out")
     assert "must not be the folder" in refused("synth", folder, *words, "-o", folder)
     assert "cannot be made" in refused("synth", folder, *words, "-o", tmp_path / "file" / "out")
@@ -532,6 +533,13 @@ def test_a_photo_gives_a_set_at_even_intensities_from_several_sides(
 def test_numbers_after_one_name_all_belong_to_it(tmp_path: Path, photo: Path, engine: StandInEngine) -> None:
     must("synth", "-e", "sad", "-i", 0.2, 0.4, "--intensity", "0.6", photo, "-o", tmp_path / "a")
     assert [affect.slug for affect in engine.rendered] == ["sad-0.20", "sad-0.40", "sad-0.60"]
+    for words in (("--yaw=-20,0,20",), ("--yaw", "-20,0", 20), ("--yaw", -20, "--yaw=0", 20)):
+        output = tmp_path / f"views{len(os.listdir(tmp_path))}"
+        must("synth", photo, "-e", "sad", *words, "-o", output)
+        turns = {path.name.split(".yaw")[1] for path in output.glob("*.png")}
+        assert turns == {"-20.png", "+00.png", "+20.png"}
+    for wrong in (("--yaw",), ("--yaw", "left"), ("--yaw=left",), ("--yaw", "1,x"), ("-i", "0.5,")):
+        assert invoke("synth", photo, "-e", "sad", "-o", tmp_path / "x", *wrong).exit_code == 2
     photo.rename(tmp_path / "7")
     must("synth", "-e", "sad", "-i", 0.2, "-o", tmp_path / "b.png", "--", tmp_path / "7")
 

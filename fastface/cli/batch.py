@@ -362,7 +362,7 @@ def _start_worker(job: Job, stop: Any) -> None:
     cv2.setNumThreads(1)
     warnings.simplefilter("ignore")
     _Worker.job, _Worker.stop = job, stop
-    _Worker.engine = opt.open_engine(job.model, opt.Device(job.device), 1)
+    _Worker.engine = _open(job, 1)
 
 
 def _work(task: Task) -> Outcome:

@@ -1,7 +1,8 @@
-"""Options that take several numbers after one name: ``--yaw -30 0 30``."""
+"""Options that take several numbers after one name: ``--yaw -30 0 30``, or ``--yaw -30,0,30``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from typer.core import TyperCommand
@@ -15,24 +16,35 @@ class Numbers(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """``--yaw -30 0`` becomes ``--yaw -30 --yaw 0``; all else, and what follows ``--``, stays."""
+        end = args.index("--") if "--" in args else len(args)
         written: list[str] = []
-        waiting = going_on = ""  # the option whose first number comes next; whose further ones may
-        for index, word in enumerate(args):
-            if word == "--":
-                return super().parse_args(ctx, written + args[index:])
-            if waiting:
-                waiting, going_on = "", waiting
-            elif going_on and _is_number(word):
-                written.append(going_on)
+        option, waiting = "", False  # whose numbers come; none has come yet
+        for word in _apart(args[:end]):
+            numbers = _numbers(word) if option else []
+            if not numbers:
+                if waiting:
+                    written.append(option)  # and what is no number, for the parser to refuse
+                option = word if word in SEVERAL else ""
+                written += [] if option else [word]
             else:
-                waiting, going_on = word if word in SEVERAL else "", ""
-            written.append(word)
-        return super().parse_args(ctx, written)
+                written += [part for number in numbers for part in (option, number)]
+            waiting = bool(option and not numbers)
+        return super().parse_args(ctx, [*written, *([option] if waiting else []), *args[end:]])
 
 
-def _is_number(word: str) -> bool:
+def _apart(words: list[str]) -> Iterator[str]:
+    """``--yaw=-30`` as two words."""
+    for word in words:
+        name, given, value = word.partition("=")
+        yield from (name, value) if given and name in SEVERAL else (word,)
+
+
+def _numbers(word: str) -> list[str]:
+    """ "-30,0" → ["-30", "0"]; nothing where it is something else."""
+    parts = word.split(",")
     try:
-        float(word)
+        for part in parts:
+            float(part)
     except ValueError:
-        return False
-    return True
+        return []
+    return parts

@@ -32,7 +32,9 @@ def check_single(output: Path, source: Path, *, overwrite: bool) -> None:
     ``BadArgument``."""
     wanted = (*IMAGE_SUFFIXES, *VIDEO_FORMATS)
     if output.suffix.casefold() not in wanted:
-        raise BadArgument(f"{output}: the name must end in one of {', '.join(wanted)}, or be a folder's")
+        raise BadArgument(
+            f"{output}: the name must end in one of {', '.join(wanted)}; or name a folder that is there"
+        )
     final = destination(output)
     if source.exists() and final.exists() and final.samefile(source):
         raise BadArgument(f"{output}: is the input itself")

@@ -155,11 +155,18 @@ def _goes_into_a_folder(source: Path, output: Path, count: int, random: int) -> 
     into the one file that is named."""
     from fastface.video import FORMATS
 
-    if source.is_dir() or output.is_dir():
+    if output.is_dir():
+        return True
+    file = output.suffix.casefold() in (*opt.IMAGE_SUFFIXES, *FORMATS)
+    if source.is_dir():
+        if file:
+            raise BadArgument(
+                f"{output}: {source} is a folder of photos; name a folder for what is made of them"
+            )
         return True
     if not random and count == 1:
         return False
-    if output.suffix.casefold() in (*opt.IMAGE_SUFFIXES, *FORMATS):
+    if file:
         asked_for = f"{count} outputs" if count else f"{random} random points"
         raise BadArgument(f"{output}: one photo, one output, but {asked_for} are asked for; name a folder")
     return True
@@ -192,7 +199,9 @@ def _image(
 
     outputs.check_single(output, source, overwrite=overwrite)
     if output.suffix.casefold() in FORMATS:
-        raise BadArgument(f"{output}: a video needs --path")
+        raise BadArgument(
+            f"{output}: a video needs --path; `fastface stimuli --course` makes onset, apex, offset"
+        )
     engine = setup.engine()
     face = opt.open_face(engine, source)
     record = outputs.write_output(
