@@ -51,6 +51,9 @@ KeepOption = Annotated[bool, typer.Option("--keep-outliers", help="List outliers
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Begin anew where the folder was made before.")
 ]
+PicturesOption = Annotated[
+    bool, typer.Option("--pictures", help="Draw each scan, what became of it and what is left between them.")
+]
 
 
 def add_register(app: typer.Typer) -> None:
@@ -66,6 +69,7 @@ def add_register(app: typer.Typer) -> None:
         unit: UnitOption = None,
         jobs: JobsOption = None,
         keep_outliers: KeepOption = False,
+        pictures: PicturesOption = False,
         overwrite: OverwriteOption = False,
         as_json: opt.JsonOption = False,
         debug: opt.DebugOption = False,
@@ -80,7 +84,8 @@ def add_register(app: typer.Typer) -> None:
             from fastface.workshop.registration_folder import Settings
 
             settings = Settings(template, template_landmarks, landmarks, unit)
-            done = _run(report, scans, output, settings, jobs or available_cores(), overwrite, keep_outliers)
+            how = {"overwrite": overwrite, "keep_outliers": keep_outliers, "pictures": pictures}
+            done = _run(report, scans, output, settings, jobs or available_cores(), how)
             _tell(report, done, output)
             if done.of("failed"):
                 raise typer.Exit(1)
@@ -92,8 +97,7 @@ def _run(
     output: Path,
     settings: Settings,
     processes: int,
-    overwrite: bool,
-    keep_outliers: bool,
+    how: dict[str, bool],
 ) -> Done:
     from fastface.workshop.registration_folder import register_folder
 
@@ -114,10 +118,9 @@ def _run(
             output,
             settings,
             processes=processes,
-            overwrite=overwrite,
-            keep_outliers=keep_outliers,
             begin=begin,
             advance=advance,
+            **how,
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from itertools import product
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -101,7 +102,7 @@ def _first_sight(mesh: Bare, detector: Detector, label: str) -> tuple[bool, Floa
             seen = Bare(mesh.vertices, triangles, mesh.colour)
             # From the whole mesh to its middle: a head on shoulders is small in the picture.
             for scale in (190.0 / size, 300.0 / size):
-                picture, places, _ = _drawn(seen, frame, middle, scale, facing_view(size_px=_FIRST_PX), 0)
+                picture, places, _ = drawn(seen, frame, middle, scale, facing_view(size_px=_FIRST_PX), 0)
                 faces = detector.detect(picture)
                 if not faces:
                     continue
@@ -112,14 +113,18 @@ def _first_sight(mesh: Bare, detector: Detector, label: str) -> tuple[bool, Floa
 
 
 def _frames() -> list[Float64]:
-    """Axes (3, 3) of a viewer on each of the six sides; as published models lie most often, first. Which way
-    is up, the detector finds by itself.
+    """Axes (3, 3) of a viewer on each of the six sides, as published models lie most often, first; then from
+    between two sides and between three, as scans may lie. Which way is up, the detector finds by itself.
     """
+    sides = [(0, 0, 1), (0, 0, -1), (0, -1, 0), (0, 1, 0), (1, 0, 0), (-1, 0, 0)]
+    between = [side for side in product((0, 1, -1), repeat=3) if np.count_nonzero(side) > 1]
     frames = []
-    for axis, sign in ((2, 1.0), (2, -1.0), (1, -1.0), (1, 1.0), (0, 1.0), (0, -1.0)):
-        out = sign * np.eye(3)[axis]
-        up = np.eye(3)[2 if axis == 1 else 1]
-        frames.append(np.stack([np.cross(up, out), up, out]))
+    for side in [*sides, *sorted(between, key=np.count_nonzero)]:
+        out = np.array(side) / np.linalg.norm(side)
+        up = np.eye(3)[2 if side[1] and not side[2] else 1]
+        across = np.cross(up, out)
+        across /= np.linalg.norm(across)
+        frames.append(np.stack([across, np.cross(out, across), out]))
     return frames
 
 
@@ -156,7 +161,7 @@ def _readings(
     seen = np.full(POINT_COUNT, -1, np.int64)
     for index, (yaw, pitch) in enumerate(_POSES_DEG):
         view = facing_view(yaw, pitch, size_px=_SIZE_PX)
-        picture, places, triangle = _drawn(mesh, frame, origin, scale, view, index)
+        picture, places, triangle = drawn(mesh, frame, origin, scale, view, index)
         faces = detector.detect(picture)
         if faces:
             readings[index] = _picked(places, faces[0].points_px)
@@ -165,7 +170,7 @@ def _readings(
     return readings, seen
 
 
-def _drawn(
+def drawn(
     mesh: Bare, frame: Float64, origin: Float64, scale: float, view: View, lamp: int
 ) -> tuple[NDArray[np.uint8], Float64, NDArray[np.int32]]:
     """Picture (S, S, 3), the point of the mesh that each pixel shows (S, S, 3) and its triangle (S, S)."""

@@ -3,12 +3,13 @@ Surface Registration", CVPR 2007.
 
 Every vertex v has an affine map X_v (4 × 3), and with fixed correspondences u_v the maps that minimise
 
-    sum_v w_v^2 |[v 1] X_v - u_v|^2  +  alpha^2 sum_edges k^2 |(X_a - X_b)^T G|_F^2
+    m sum_v w_v^2 |[v 1] X_v - u_v|^2  +  alpha^2 sum_edges k^2 |(X_a - X_b)^T G|_F^2
         +  beta^2 sum_l c_l^2 |landmark_l - target_l|^2  +  hold^2 |X - X_before|_F^2
 
 are the solution of one sparse linear system (their equations 3, 7, 9 to 12; G weighs the translation against
-the rest by gamma, here 1 for a head of about unit size). The last term is not theirs: it keeps what the scan
-lacks from drifting where stiffness alone says little.
+the rest by gamma, here 1 for a head of about unit size). Two things are not theirs: ``m`` is 6000 over the
+number of vertices, so that a coarse mesh and a fine one are equally stiff; and the last term keeps what the
+scan lacks from drifting where stiffness alone says little.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ Float64 = NDArray[np.float64]
 
 SCALE_MM: Final = 100.0
 _HOLD: Final = 0.02
+_VERTICES: Final = 6000.0
 
 
 class Deformation:
@@ -76,16 +78,16 @@ class Deformation:
             )
             @ self._data
         )
-        squared = sparse.diags(weights**2)
+        squared = weights**2 * (_VERTICES / len(before))
         believed = sparse.diags(counts**2)
         left = (
             stiffness**2 * self._stiffness
-            + self._data.T @ squared @ self._data
+            + self._data.T @ sparse.diags(squared) @ self._data
             + landmark.T @ believed @ landmark
             + self._hold
         )
         right = (
-            self._data.T @ (weights[:, None] ** 2 * (targets - self._centre) / SCALE_MM)
+            self._data.T @ (squared[:, None] * (targets - self._centre) / SCALE_MM)
             + landmark.T @ (counts[:, None] ** 2 * (places - self._centre) / SCALE_MM)
             + _HOLD**2 * self.maps
         )

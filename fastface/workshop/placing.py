@@ -26,9 +26,9 @@ def placed(points: Float64, targets: Float64, unit_mm: float | None, label: str)
     A chin that an open mouth lowers, or a landmark that is wrong, counts less: weights of Geman and McClure,
     reweighted. Raises ``BadModelFile`` when the landmarks are not those of a face of human size.
     """
-    scale, rotation, translation = similarity(points, targets)
-    if not np.isfinite(scale) or scale <= 0:
+    if np.ptp(points, axis=0).max() <= 0:
         raise BadModelFile(f"{label}: wanted landmarks of a face, these lie in one place")
+    scale, rotation, translation = similarity(points, targets)
     for _ in range(_ROUNDS):
         away = np.linalg.norm(scale * points @ rotation.T + translation - targets, axis=1)
         spread = max(2 * float(np.median(away)), _LEAST_SPREAD_MM)

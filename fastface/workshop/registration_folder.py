@@ -24,16 +24,17 @@ from fastface.errors import BadArgument, BadModelFile, FastfaceError, WriteFaile
 from fastface.morphable import read_arrays
 from fastface.processes import Work, in_processes
 from fastface.workshop.outliers import Judged, judge
-from fastface.workshop.registered import ARRAYS, SUFFIXES
+from fastface.workshop.registered import ARRAYS, SUFFIXES, Registered
 from fastface.workshop.registration import ROUNDS, register_scan
 from fastface.workshop.scan_landmarks import Landmarks
-from fastface.workshop.scans import read_scan
+from fastface.workshop.scans import Scan, read_scan
 from fastface.workshop.template import Template, open_template
 
 FORMAT: Final = "fastface-registration"
 VERSION: Final = 1
 REPORT: Final = "report.json"
 OUTLIERS: Final = "outliers"
+PICTURES: Final = "pictures"
 _STALE_SECONDS: Final = 3600
 _MOST_SCANS: Final = 20_000
 _MOST_REPORT_BYTES: Final = 64 << 20
@@ -89,15 +90,17 @@ def register_folder(
     processes: int = 1,
     overwrite: bool = False,
     keep_outliers: bool = False,
+    pictures: bool = False,
     begin: Callable[[int, int], None] = lambda total, kept: None,
     advance: Callable[[Task, Outcome], None] = lambda task, outcome: None,
 ) -> Done:
     """Register every scan of ``scans`` into ``output/NAME.npz`` (``workshop.registered``).
 
     ``overwrite``: begin anew where ``output`` was made before, perhaps with other settings; else what is
-    there is kept. ``keep_outliers``: leave their meshes among the others. ``begin`` is told how many scans
-    there are and how many are made already, ``advance`` of each that is made. Raises ``BadArgument`` and
-    ``BadModelFile`` for settings, template and folders, ``WriteFailed``; a bad scan is in the report.
+    there is kept. ``keep_outliers``: leave their meshes among the others. ``pictures``: draw each scan
+    that is made into ``output/pictures``. ``begin`` is told how many scans there are and how many are made already,
+    ``advance`` of each that is made. Raises ``BadArgument`` and ``BadModelFile`` for settings, template and
+    folders, ``WriteFailed``; a bad scan is in the report.
     """
     tasks = _tasks(scans)
     landmarks = None if settings.landmarks is None else Landmarks(settings.landmarks)
@@ -106,7 +109,7 @@ def register_folder(
     made = _made(output)
     wanted = [task for task in tasks if _differs(made.get(task.name), task, landmarks)]
     begin(len(tasks), len(tasks) - len(wanted))
-    job = Job(template, landmarks, settings.unit_mm, output)
+    job = Job(template, landmarks, settings.unit_mm, output, pictures)
     failed: dict[str, dict[str, Any]] = {}
     for task, outcome in _outcomes(job, wanted, processes):
         if outcome.error:
@@ -287,6 +290,7 @@ class Job:
     landmarks: Landmarks | None
     unit_mm: float | None
     output: Path
+    pictures: bool
 
 
 class _Stopped(BaseException):
@@ -338,9 +342,10 @@ def _do(job: Job, task: Task, go_on: Callable[[], None]) -> Outcome:
     try:
         named = None if job.landmarks is None else job.landmarks.of(task.scan.stem)
         digest = _digest(task, job.landmarks)
+        scan = read_scan(task.scan)
         found = register_scan(
             job.template,
-            read_scan(task.scan),
+            scan,
             task.scan.name,
             landmarks=named,
             unit_mm=job.unit_mm,
@@ -350,6 +355,8 @@ def _do(job: Job, task: Task, go_on: Callable[[], None]) -> Outcome:
         found.record.update(scan=task.scan.name[:200], sha256=digest, seconds=seconds)
         with suppress(OSError):  # a mesh of this scan that was an outlier before
             (job.output / OUTLIERS / f"{task.name}.npz").unlink(missing_ok=True)
+        if job.pictures:
+            _draw(job, task, scan, found)
         found.save(job.output / f"{task.name}.npz")
         return Outcome(record=found.record)
     except WriteFailed:
@@ -358,3 +365,12 @@ def _do(job: Job, task: Task, go_on: Callable[[], None]) -> Outcome:
         return Outcome(error=" ".join(str(error).split()))
     except Exception as error:
         return Outcome(error=f"internal fault ({type(error).__name__}: {error!s:.200})")
+
+
+def _draw(job: Job, task: Task, scan: Scan, found: Registered) -> None:
+    from fastface.images import write_image
+    from fastface.workshop.registration_picture import registration_picture
+
+    (job.output / PICTURES).mkdir(exist_ok=True)
+    picture = registration_picture(job.template, scan, found)
+    write_image(job.output / PICTURES / f"{task.name}.jpg", picture, quality=92)
