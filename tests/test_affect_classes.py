@@ -263,6 +263,9 @@ def test_the_commands_make_use_and_draw_an_affect_model(tmp_path: Path) -> None:
         picture = read_image(Path(drawn["image"]))
         assert min(picture.shape[:2]) > 400
         assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50  # points and colours on the white
+    wrong = CliRunner().invoke(app, ["affect", "plot", str(model), "-o", str(tmp_path / "m.svg")])
+    assert wrong.exit_code == 1
+    assert ".svg is for a path" in wrong.stderr
     missing = CliRunner().invoke(app, ["affect", "build", str(tmp_path / "none"), "-o", str(model)])
     assert missing.exit_code == 1
     assert len(missing.stderr.splitlines()) == 1

@@ -206,6 +206,7 @@ def test_json_tells_machines_everything(tmp_path: Path, photo: Path, engine: Sta
         (["-e", "happy", "-i", "nan", "-o", "o.png"], "got nan"),
         (["--va", "nan", "0", "-o", "o.png"], "valence must be"),
         (["--va", "0", "2", "-o", "o.png"], "arousal must be"),
+        (["-e", "happy", "-o", "o.png", "--resume"], "is for folders"),
         (["--au", "AU12", "-o", "o.png"], "NAME=INTENSITY"),
         (["--au", "AU99=1", "-o", "o.png"], "unknown action unit"),
         (["--au", "AU1=1", "--au", "au1=0.5", "-o", "o.png"], "twice"),
@@ -687,6 +688,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
 
 def test_version_and_command_lines_that_make_no_sense() -> None:
     assert must("--version").stdout.startswith("fastface ")
+    assert "(wanted V A)" in " ".join(invoke("synth", "x.png", "--va", "0.5", "-o", "y.png").output.split())
     for words in ("bogus", "synth", "synth x.png -e happy -i strong -o y.png"):
         result = invoke(*words.split())
         assert result.exit_code == 2

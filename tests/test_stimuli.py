@@ -117,6 +117,12 @@ def test_a_set_of_videos(photo: Path, tmp_path: Path) -> None:
     assert max(row["intensity"] for row in rows) == pytest.approx(1)
 
 
+def test_a_folder_of_photos_is_told_where_to_go(photo: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["stimuli", str(photo.parent), "-o", str(tmp_path / "x"), "-e", "happy"])
+    assert done.exit_code == 1
+    assert "`fastface synth` takes folders" in done.stderr
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

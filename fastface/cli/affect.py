@@ -11,9 +11,7 @@ import typer
 from fastface.cli import options as opt
 from fastface.cli.report import running
 
-affects = typer.Typer(
-    help="Affect models: sample galleries, learn, look.", no_args_is_help=True
-)
+affects = typer.Typer(help="Affect models: sample galleries, learn, look.", no_args_is_help=True)
 
 GalleryArgument = Annotated[Path, typer.Argument(help="A gallery's folder.", show_default=False)]
 SeedOption = Annotated[int, typer.Option(min=0, help="The same seed, the same result.")]
@@ -133,10 +131,14 @@ def plot(
     """Draw in the plane of valence and arousal: a model's classes, a gallery's ratings, or a path."""
     with running(as_json=as_json, debug=debug) as report:
         from fastface.class_model import AffectClasses
+        from fastface.errors import BadArgument
         from fastface.images import write_image
         from fastface.workshop.gallery import Gallery
         from fastface.workshop.plots import class_map, histogram
 
+        if source.suffix.casefold() != ".csv" and output.suffix.casefold() not in opt.IMAGE_SUFFIXES:
+            wanted = ", ".join(opt.IMAGE_SUFFIXES)
+            raise BadArgument(f"{output}: a model or gallery is drawn as {wanted}; .svg is for a path (.csv)")
         if source.suffix.casefold() == ".csv":
             draw_path(source, output)
         elif source.is_dir():

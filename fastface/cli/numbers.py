@@ -29,7 +29,14 @@ class Numbers(TyperCommand):
             else:
                 written += [part for number in numbers for part in (option, number)]
             waiting = bool(option and not numbers)
-        return super().parse_args(ctx, [*written, *([option] if waiting else []), *args[end:]])
+        try:
+            return super().parse_args(ctx, [*written, *([option] if waiting else []), *args[end:]])
+        except Exception as error:
+            # What the parser says of a word that is no number names neither what was wanted nor how many.
+            said, param = getattr(error, "message", None), getattr(error, "param", None)
+            if isinstance(said, str) and "number" in said and getattr(param, "metavar", None):
+                error.message = f"{said} (wanted {param.metavar})"  # type: ignore[attr-defined, union-attr]
+            raise
 
 
 def _apart(words: list[str]) -> Iterator[str]:

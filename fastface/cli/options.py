@@ -226,6 +226,8 @@ def open_face(engine: Engine, source: Path, *, texture: bool | TextureModel = Fa
         from fastface.engine import FittedFace
 
         return FittedFace.load(source)
+    if source.is_dir():
+        raise BadImage(f"{source}: is a folder, wanted one photo or fit; `fastface synth` takes folders")
     if not source.exists():
         raise BadImage(f"{source}: no such file")
     return engine.fit(source, texture=texture) if texture else engine.fit(source)
