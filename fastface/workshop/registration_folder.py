@@ -97,10 +97,10 @@ def register_folder(
     """Register every scan of ``scans`` into ``output/NAME.npz`` (``workshop.registered``).
 
     ``overwrite``: begin anew where ``output`` was made before, perhaps with other settings; else what is
-    there is kept. ``keep_outliers``: leave their meshes among the others. ``pictures``: draw each scan
-    that is made into ``output/pictures``. ``begin`` is told how many scans there are and how many are made already,
-    ``advance`` of each that is made. Raises ``BadArgument`` and ``BadModelFile`` for settings, template and
-    folders, ``WriteFailed``; a bad scan is in the report.
+    there is kept. ``keep_outliers``: leave their meshes among the others. ``pictures``: draw each scan that
+    is made into ``output/pictures``. ``begin`` is told how many scans there are and how many are made
+    already, ``advance`` of each that is made. Raises ``BadArgument`` and ``BadModelFile`` for settings,
+    template and folders, ``WriteFailed``; a bad scan is in the report.
     """
     tasks = _tasks(scans)
     landmarks = None if settings.landmarks is None else Landmarks(settings.landmarks)
