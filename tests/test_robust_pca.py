@@ -56,7 +56,7 @@ def test_a_square_matrix_comes_back_exactly() -> None:
     assert not split.sparse[~case.known].any()
 
 
-@pytest.mark.parametrize(("rows", "columns", "rank", "wanted"), [(60, 3000, 5, 0.002), (32, 8000, 4, 0.05)])
+@pytest.mark.parametrize(("rows", "columns", "rank", "wanted"), [(60, 3000, 5, 1e-5), (32, 8000, 4, 0.04)])
 def test_few_faces_of_many_vertices_come_back(rows: int, columns: int, rank: int, wanted: float) -> None:
     """Of a column, 30 % are missing and 10 % wrong: no theorem holds for so few rows, but nearly."""
     case = corrupted(rows, columns, rank)

@@ -192,11 +192,12 @@ def test_colours_of_scans_become_a_texture_model(people: NDArray[Any], tmp_path:
     words = ["model", "build", str(folder), "-o", str(output), "--license", "mine", "--json"]
     done = CliRunner().invoke(app, [*words, "--texture", str(texture), "--variance", "0.99"])
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)["texture"]
+    told = json.loads(done.stdout)
     found = TextureModel.load(texture)
     found.check(load(output))
     assert (found.feature, found.license) == ("rgb", "mine")
-    assert told["components"] == len(found.components) == 1
+    assert told["texture_components"] == len(found.components) == 1
+    assert told["texture"] == str(texture)
     np.testing.assert_allclose(found.mean, colours.mean(0), atol=1.5)
     _, strength, directions = np.linalg.svd((colours - colours.mean(0)).reshape(16, -1), full_matrices=False)
     reference = (directions[0] * strength[0] / np.sqrt(15)).reshape(-1, 3)

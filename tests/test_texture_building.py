@@ -22,9 +22,9 @@ from fastface.images import read_image, write_image
 from fastface.morphable import HeadModel, load_default
 from fastface.painted_face import Painter
 from fastface.texture_model import DEFAULT_TEXTURE, TextureModel
+from fastface.workshop.model_plots import shape_sheet, texture_sheet
 from fastface.workshop.photographs import PhotoReader, Settings, gathered, photos_in, sample_photos
 from fastface.workshop.texture import Learned, learn_texture
-from fastface.workshop.texture_plots import texture_sheet
 
 Array = NDArray[Any]
 VERTICES = 400  # that the made-up faces have a texture at
@@ -329,6 +329,12 @@ def test_the_file_that_ships_is_what_its_script_makes(shared: Path) -> None:
 # ------------------------------------------------------------------------------------------------- pictures
 
 
+def tile(sheet: Array, row: int, column: int) -> Array:
+    """One of the heads, 100 px, beside the margin with labels and under the captions."""
+    top, left = 12 + row * 102, 22 + column * 102
+    return np.asarray(sheet[top : top + 100, left : left + 100])
+
+
 @pytest.mark.parametrize("feature", ["rgb", "gradients", "orientations"])
 def test_a_plot_shows_mean_noise_and_components(head: HeadModel, feature: str, tmp_path: Path) -> None:
     channels = {"rgb": 3, "gradients": 4, "orientations": 8}[feature]
@@ -339,23 +345,29 @@ def test_a_plot_shows_mean_noise_and_components(head: HeadModel, feature: str, t
     texture = TextureModel("test", "none", head.digest, feature, mean, modes, np.ones(len(mean), np.float32))
     texture.save(tmp_path / "texture.npz")
     sheet = texture_sheet(head, texture, 2, tile_px=100).astype(int)
-    gap, caption, margin = 2, 12, 20
-    height, width = sheet.shape[:2]
-    assert (height, width) == (caption + 2 * 102 + gap, margin + 3 * 102 + gap)
-
-    def tile(row: int, column: int) -> Array:
-        top, left = caption + row * 102, margin + gap + column * 102
-        return sheet[top : top + 100, left : left + 100]
-
-    change = np.abs(tile(0, 1) - tile(1, 1)).max(axis=2) > 8
+    assert sheet.shape == (12 + 2 * 102 + 2, 20 + 3 * 102 + 2, 3)
+    change = np.abs(tile(sheet, 0, 1) - tile(sheet, 1, 1)).max(axis=2) > 8
     assert change.mean() > 0.05
     ahead = np.flatnonzero(change.any(axis=0))
     assert ahead.min() > 35  # the subject's left is the viewer's right
-    assert (tile(0, 2) == tile(1, 2)).all()  # the second changes nothing
+    assert (tile(sheet, 0, 2) == tile(sheet, 1, 2)).all()  # the second changes nothing
     words = ["model", "plot", tmp_path / "texture.npz", "-o", tmp_path / "plot.png", "--tile", 64]
     code, told, _ = run(words)
     assert code == 0
     assert read_image(tmp_path / "plot.png").shape[:2] == (told["height_px"], told["width_px"])
+
+
+def test_a_plot_of_a_head_shows_its_identities(head: HeadModel, tmp_path: Path) -> None:
+    modes = np.zeros((2, len(head.vertices), 3), np.float16)
+    modes[0, :, 1] = np.where(head.vertices[:, 1] < -60, -6, 0)  # the first makes chins longer
+    sheet = shape_sheet(replace(head, identity=modes), 2, tile_px=100).astype(int)
+    change = [np.abs(tile(sheet, 0, column) - tile(sheet, 1, column)).max(axis=2) > 30 for column in (1, 2)]
+    assert change[0][55:].any()
+    assert not change[0][:50].any()
+    assert not change[1].any()
+    code, told, _ = run(["model", "plot", "default", "-o", tmp_path / "head.png", "--tile", 64])
+    assert code == 0
+    assert read_image(tmp_path / "head.png").shape[:2] == (told["height_px"], told["width_px"])
 
 
 def test_a_plot_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -363,6 +375,8 @@ def test_a_plot_of_something_else_is_refused(tmp_path: Path) -> None:
     code, told, _ = run(["model", "plot", tmp_path / "texture.npz", "-o", tmp_path / "plot.png"])
     assert code == 1
     assert told["error"]["type"] == "BadModelFile"
+    code, told, _ = run(["model", "plot", tmp_path / "none.npz", "-o", tmp_path / "plot.png"])
+    assert code == 1
     code, told, _ = run(["model", "plot", DEFAULT_TEXTURE, "-o", tmp_path / "plot.gif"])
     assert code == 1
     assert "must end in" in told["error"]["message"]

@@ -20,6 +20,7 @@ Describe = Callable[..., None]
 
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="A .npz file.", show_default=False)]
 VarianceOption = Annotated[float, typer.Option(min=0.01, max=1, help="To be explained.")]
+_OF_COLOURS = ("faces", "components", "explained", "vertices_seen")
 LicenseOption = Annotated[str, typer.Option(help="What may be done with it.")]
 
 
@@ -72,8 +73,10 @@ def add_building(app: typer.Typer, describe: Describe) -> None:
             }
             if texture is not None:
                 colours = _colours(registered, model, variance, mirror, source, license)
-                more["texture"] = {"file": str(texture), **_record(colours)}
                 colours.texture.save(texture)
+                told = _record(colours)
+                more["texture"] = str(texture)
+                more |= {f"texture_{key}": told[key] for key in _OF_COLOURS}
             save(model, output)
             describe(report, model, output, more)
 
@@ -104,7 +107,8 @@ def add_building(app: typer.Typer, describe: Describe) -> None:
             ),
         ] = None,
         jobs: Annotated[
-            int | None, typer.Option(min=1, max=1024, help="Photos at once; all cores by default.")
+            int | None,
+            typer.Option("--jobs", "-j", min=1, max=1024, help="Photos at once; all cores by default."),
         ] = None,
         as_json: opt.JsonOption = False,
         debug: opt.DebugOption = False,
@@ -152,7 +156,9 @@ def add_building(app: typer.Typer, describe: Describe) -> None:
 
     @app.command("plot")
     def plot(
-        texture: Annotated[Path, typer.Argument(help="A texture model (.npz).", show_default=False)],
+        source: Annotated[
+            str, typer.Argument(help="A texture or head model (.npz), default or ict.", show_default=False)
+        ],
         output: Annotated[Path, typer.Option("--output", "-o", help="An image.", show_default=False)],
         model: opt.ModelOption = "default",
         components: Annotated[int, typer.Option(min=0, max=20, help="How many to show.")] = 4,
@@ -161,21 +167,26 @@ def add_building(app: typer.Typer, describe: Describe) -> None:
         as_json: opt.JsonOption = False,
         debug: opt.DebugOption = False,
     ) -> None:
-        """Draw a texture model on its head: the mean, and each component so far to either side."""
+        """Draw a texture model on the head of --model, or a head model: the mean, and each component so far
+        to either side."""
         with running(as_json=as_json, debug=debug) as report:
             from fastface.atomic import destination
             from fastface.errors import BadArgument
-            from fastface.head_models import open_model
+            from fastface.head_models import model_path, open_model
             from fastface.images import write_image
-            from fastface.texture_model import TextureModel
-            from fastface.workshop.texture_plots import texture_sheet
+            from fastface.morphable import SAYS, read_arrays
+            from fastface.texture_model import FORMAT, TextureModel
+            from fastface.workshop.model_plots import shape_sheet, texture_sheet
 
             if output.suffix.casefold() not in opt.IMAGE_SUFFIXES:
                 raise BadArgument(f"{output}: the name must end in one of {', '.join(opt.IMAGE_SUFFIXES)}")
             destination(output)
-            drawn = texture_sheet(
-                open_model(model), TextureModel.load(texture), components, sigma, tile_px=tile
-            )
+            path = model_path(source)
+            if str(read_arrays(path, SAYS)["format"][()]) == FORMAT:
+                texture = TextureModel.load(path)
+                drawn = texture_sheet(open_model(model), texture, components, sigma, tile_px=tile)
+            else:
+                drawn = shape_sheet(open_model(source), components, sigma, tile_px=tile)
             write_image(output, drawn)
             report.say(f"{output}  {drawn.shape[1]}x{drawn.shape[0]}")
             report.result({"image": str(output), "width_px": drawn.shape[1], "height_px": drawn.shape[0]})

@@ -1,4 +1,4 @@
-"""What a texture model knows, drawn on its head."""
+"""What a head model or a texture model knows, drawn: the mean, and what the first components do to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastface.contact_sheet import contact_sheet
 from fastface.errors import BadArgument
 from fastface.morphable import HeadModel
 from fastface.ops import rasterize
-from fastface.painted_face import facing_view
+from fastface.painted_face import Light, Painter, facing_view
 from fastface.texture_model import TextureModel
 
 Image = NDArray[np.uint8]
@@ -22,6 +22,7 @@ _PAPER: Final = 236
 _GREY: Final = 128
 _RELIEF: Final = 75.0  # grey levels a unit of a feature
 _YAW_DEG: Final = -20.0
+_LAMP: Final = np.array([-0.4, -0.5, -1.0])  # camera space
 _GAP: Final = 4  # triangles
 #: Of each channel of gradients: towards the light, which comes from above and the left; fine and coarse.
 _LIGHT: Final = np.array([0.25, 0.65, 0.25, 0.65], np.float32)
@@ -37,23 +38,53 @@ def texture_sheet(
     ``BadModelFile`` for a texture of another head, ``BadArgument``.
     """
     texture.check(head)
-    if not np.isfinite(sigma) or components < 0:
-        raise BadArgument(f"wanted a finite sigma and components, got {sigma}, {components}")
+    _check(components, sigma)
     canvas = _Canvas(head, 2 * tile_px)
     known = texture.precision > 0
     noise: NDArray[np.float64] = 1 / np.sqrt(np.where(known, texture.precision, 1).astype(np.float64))
-    share = np.clip(noise / float(np.quantile(noise[known], 0.98)), 0, 1)
-    heat = cv2.applyColorMap((255 * share).astype(np.uint8)[:, None], cv2.COLORMAP_INFERNO)[:, 0, ::-1]
     above = [canvas.draw(_shown(texture.mean, texture.feature), known)]
-    below = [canvas.draw(heat.astype(np.float32), known)]
-    shown = texture.components[:components].astype(np.float32)
-    for component in shown:
+    below = [canvas.draw(_heat(noise, known), known)]
+    for component in texture.components[:components].astype(np.float32):
         for row, way in ((above, sigma), (below, -sigma)):
             values = texture.mean + np.float32(way) * component
             row.append(canvas.draw(_shown(values, texture.feature), known))
-    names = [f"component {index + 1}" for index in range(len(shown))]
-    columns = ["mean, noise", *names]
+    return _sheet(above, below, "mean, noise", sigma, tile_px)
+
+
+def shape_sheet(head: HeadModel, components: int = 4, sigma: float = 2.0, *, tile_px: int = 240) -> Image:
+    """The mean head, above how far each of its vertices varies (dark: little), and the first identities,
+    ``sigma`` standard deviations to either side, painted: (H, W, 3) uint8.
+
+    Raises ``BadModelFile`` for a head without eyes, ``BadArgument``.
+    """
+    _check(components, sigma)
+    painter, view = Painter(head), facing_view(_YAW_DEG, size_px=2 * tile_px)
+    light = Light(_LAMP / np.linalg.norm(_LAMP), 0.45)
+    spread = np.sqrt((head.identity.astype(np.float64) ** 2).sum(axis=(0, 2)))
+    every = np.ones(len(spread), np.bool_)
+    above = [painter.paint(head.vertices, view, light).rgb]
+    below = [_Canvas(head, 2 * tile_px).draw(_heat(spread, every), every)]
+    for mode in head.identity[:components].astype(np.float32):
+        for row, way in ((above, sigma), (below, -sigma)):
+            row.append(painter.paint(head.vertices + np.float32(way) * mode, view, light).rgb)
+    return _sheet(above, below, "mean, spread", sigma, tile_px)
+
+
+def _check(components: int, sigma: float) -> None:
+    if not np.isfinite(sigma) or components < 0:
+        raise BadArgument(f"wanted a finite sigma and components, got {sigma}, {components}")
+
+
+def _sheet(above: list[Image], below: list[Image], first: str, sigma: float, tile_px: int) -> Image:
+    columns = [first, *(f"component {index}" for index in range(1, len(above)))]
     return contact_sheet([above, below], columns, [f"+{sigma:g} SD", f"-{sigma:g} SD"], tile_px=tile_px)
+
+
+def _heat(values: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Colours (V, 3) of numbers (V,) ≥ 0, up to nearly their largest."""
+    most = max(float(np.quantile(values[known], 0.98)), 1e-9)
+    levels = (255 * np.clip(values / most, 0, 1)).astype(np.uint8)
+    return cv2.applyColorMap(levels[:, None], cv2.COLORMAP_INFERNO)[:, 0, ::-1].astype(np.float32)
 
 
 def _shown(values: NDArray[Any], feature: str) -> NDArray[Any]:
