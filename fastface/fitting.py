@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from fastface.camera import FLIP, Camera, rotation_of
 from fastface.errors import BadArgument, NoFaceFound
 from fastface.landmark_tables import POINT_COUNT
+from fastface.lids import BLINKS, blink_share
 from fastface.morphable import HeadModel
 
 Float32 = NDArray[np.float32]
@@ -174,6 +175,24 @@ class FaceFitter:
 
     def landmark_motion(self, fit: Fit) -> tuple[Float32, Float32]:
         """Landmarks (478, 3) of a fit in camera space and what each expression adds to them (E, 478, 3)."""
+        points, turned = self._turned(fit)
+        for row, share in self.blinks(fit).items():
+            turned[row] *= np.float32(share)
+        return points, turned
+
+    def blinks(self, fit: Fit) -> dict[int, float]:
+        """Which expressions close an eye, and by how much of it this face's do (``fastface.lids``)."""
+        names = self.model.expression_names
+        points, turned = self._turned(fit)
+        calm = points - np.tensordot(fit.expression, turned, 1)
+        project = fit.camera.project
+        open_px = project(calm) + fit.residual_px
+        rows = ((eye, names.index(name)) for eye, name in enumerate(BLINKS) if name in names)
+        return {
+            row: blink_share(open_px, project(calm + turned[row]) + fit.residual_px, eye) for eye, row in rows
+        }
+
+    def _turned(self, fit: Fit) -> tuple[Float32, Float32]:
         head = self._shaped(np.concatenate([fit.identity, fit.expression]))
         turned = self._basis[self._modes :] @ fit.camera.rotation.T.astype(np.float32)
         return fit.camera.to_camera(head).astype(np.float32), turned

@@ -56,11 +56,11 @@ class FaceRenderer:
     def deltas(self, coefficients: Float32) -> Float32:
         """(B, E) asked → (B, E) to add to the face as the photo shows it.
 
-        The photo's own expression gives way as soon as something is asked; with nothing asked nothing moves.
+        The photo's own expression gives way in step with what is asked, so that a growing affect moves the
+        face along a straight line, never to and fro; with nothing asked nothing moves.
         """
         strength = np.abs(coefficients).max(axis=1, initial=0.0) / OWN_GONE_AT
-        t = np.clip(strength, 0, 1)[:, None]
-        delta = coefficients - t * t * (3 - 2 * t) * self._own
+        delta = coefficients - np.clip(strength, 0, 1)[:, None] * self._own
         delta[np.abs(delta) < STILL] = 0
         return np.ascontiguousarray(delta, np.float32)
 

@@ -153,6 +153,8 @@ def _build(builder: RigBuilder, fit: Fit, photo: Image, landmarks_px: Float32, t
     mesh = _cut(model, posed, rest, rim, _FACING_TURN if turns else _FACING)
     vertices = posed[mesh.vertices]
     turned = builder.turned(mesh.vertices, camera.rotation)
+    for row, blink in fitter.blinks(fit).items():
+        turned[row] *= np.float32(blink)
     place = rest[mesh.vertices]
     sheet = _sheet(vertices, place, turned, mesh, rim, camera, fit.eye_distance_px, window, reach)
 

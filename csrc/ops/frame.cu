@@ -12,8 +12,10 @@ struct Most {
   FF_DEVICE void add(const Most& other) { value = other.value > value ? other.value : value; }
 };
 
+FF_DEVICE float clipped(float x) { return x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f; }
+
 FF_DEVICE float smooth(float x) {
-  const float t = x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f;
+  const float t = clipped(x);
   return t * t * (3.0f - 2.0f * t);
 }
 
@@ -38,7 +40,7 @@ struct DriveFrame {
       const int k = y * kWarp + x;
       if (k < modes) most.add({__builtin_fabsf(asked(row, k))});
     });
-    const float given_way = smooth(strength.value / op.own_gone_at);
+    const float given_way = clipped(strength.value / op.own_gone_at);
     const Most moved = block.reduce(lines_of(modes), kWarp, Most{0.0f}, [&](Most& most, int y, int x) {
       const int k = y * kWarp + x;
       if (k >= modes) return;

@@ -12,7 +12,7 @@ namespace fastface {
 //
 //   coefficients are clipped to +-limit, and not-a-number counts as 0: nothing that waits could refuse them
 //   t            = clip(max_k |coefficients[b, k]| / own_gone_at, 0, 1)
-//   deltas[b, k] = coefficients[b, k] - t^2 (3 - 2 t) own[k], or 0 where that is below `still`
+//   deltas[b, k] = coefficients[b, k] - t own[k], or 0 where that is below `still`
 //   controls[b]  = clip(deltas[b] . weights, 0, most)
 //   moves[b]     = whether any delta is not 0
 //
