@@ -44,6 +44,7 @@ def write_video(
         "fps": steps.fps,
         "photo_sha256": first.photo_sha256,
         "model_sha256": first.model_sha256,
+        "affect_model_sha256": first.affect_model_sha256,
         "engine_version": first.engine_version,
     }
     xmp = xmp_packet(made, software(first)) if marked else None
