@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from benchmarks.texture_fit import painted
 from fastface.cli.app import app
 from fastface.engine import Engine, FittedFace
 from fastface.errors import BadArgument, BadModelFile
 from fastface.exports.models.build_texture import build
+from fastface.exports.models.rendered_heads import painted
 from fastface.images import read_image, write_image
 from fastface.morphable import HeadModel, load_default
 from fastface.painted_face import Painter
@@ -312,7 +312,9 @@ def test_samples_that_are_none_are_refused(photos: Path, tmp_path: Path) -> None
     seen = np.zeros((1, 9249), bool)
     seen[0, :5] = True
     np.savez(outcomes[0].samples, seen=seen, values=np.full((4, 4), 1, np.float32))
-    with pytest.raises(BadModelFile, match="5 finite rows"):
+    with pytest.raises(BadModelFile, match="9248 vertices"):
+        gathered(outcomes[1:], 9248, "gradients")
+    with pytest.raises(BadModelFile, match=r"wanted finite values \(5, 4\)"):
         gathered(outcomes, 9249, "gradients")
 
 

@@ -129,8 +129,8 @@ def add_building(app: typer.Typer, describe: Describe) -> None:
             destination(output)
             settings = Settings(model, feature, mirror)
             folder = samples or output.with_name(f"{output.name}.samples")
-            outcomes = _sampled(report, photos, folder, settings, jobs)
             head = open_model(model)
+            outcomes = _sampled(report, photos, folder, settings, jobs)
             values, seen = gathered(outcomes, len(head.vertices), feature)
             with report.progress("rounds") as bar:
                 task = bar.add_task("plain components" if plain else "robust components", total=None)
@@ -197,9 +197,12 @@ def _sampled(
 ) -> list[Outcome]:
     """Reads features off a folder of photos; those without a face are named on stderr."""
     from fastface.cli.batch import available_cores
-    from fastface.workshop.photographs import photos_in, sample_photos
+    from fastface.errors import BadArgument
+    from fastface.workshop.photographs import MOST_PHOTOS, photos_in, sample_photos
 
     paths = photos_in(photos)
+    if len(paths) > MOST_PHOTOS:
+        raise BadArgument(f"{photos}: wanted at most {MOST_PHOTOS:,} photos, got {len(paths):,}")
     with report.progress("photos") as bar:
         task = bar.add_task("reading faces", total=len(paths))
         outcomes = sample_photos(

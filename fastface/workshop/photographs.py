@@ -35,6 +35,7 @@ Float32 = NDArray[np.float32]
 Seen = tuple[Float32, NDArray[np.bool_]]
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif")
+MOST_PHOTOS: Final = 10_000  # more do not fit into memory when they are split
 _RECIPE: Final = "1"  # changes whenever the same photo would give other samples
 _SPEC: Final = {
     "seen": ArraySpec("|b1", 2, "(S, V) of each view"),
@@ -127,9 +128,14 @@ def sample_photos(
 
 
 def gathered(outcomes: Sequence[Outcome], vertices: int, feature: str) -> Seen:
-    """Values (M, V, C) and what is seen of them (M, V) of all samples, view by view."""
-    views = [view for outcome in outcomes if not outcome.error for view in _loaded(outcome.samples)]
-    values = np.zeros((len(views), vertices, FEATURES[feature].channels), np.float32)
+    """Values (M, V, C) and what is seen of them (M, V) of all samples, view by view. Raises
+    ``BadModelFile`` for samples that are damaged or of another head."""
+    channels = FEATURES[feature].channels
+    views = [view for each in outcomes if not each.error for view in _loaded(each.samples, channels)]
+    for there, _ in views:
+        if len(there) != vertices:
+            raise BadModelFile(f"wanted samples of {vertices} vertices, got {len(there)}")
+    values = np.zeros((len(views), vertices, channels), np.float32)
     seen = np.zeros((len(views), vertices), np.bool_)
     for index, (there, rows) in enumerate(views):
         seen[index] = there
@@ -172,7 +178,7 @@ def _start(settings: Settings, ignore_interrupts: bool = True) -> None:
 def _sampled(photo: Path, folder: Path, stamp: str) -> Outcome:
     try:
         target = folder / f"{_fingerprint(photo, stamp)}.npz"
-        if _is_whole(target):
+        if _is_whole(target, FEATURES[_Worker.settings.feature].channels):
             return Outcome(photo, target, kept=True)
         _Worker.reader = _Worker.reader or PhotoReader(_Worker.settings)
         views = _Worker.reader.read(photo)
@@ -196,18 +202,20 @@ def _fingerprint(photo: Path, stamp: str) -> str:
     return digest.hexdigest()[:32]
 
 
-def _is_whole(samples: Path) -> bool:
+def _is_whole(samples: Path, channels: int) -> bool:
     try:
-        return samples.exists() and bool(_loaded(samples))
+        return samples.exists() and bool(_loaded(samples, channels))
     except FastfaceError:
         return False  # of another make, or damaged: made anew
 
 
-def _loaded(samples: Path) -> list[tuple[NDArray[np.bool_], Float32]]:
+def _loaded(samples: Path, channels: int) -> list[tuple[NDArray[np.bool_], Float32]]:
     """For each view what is seen (V,) and the values there (P, C). Raises ``BadModelFile``."""
     arrays: dict[str, Any] = read_arrays(samples, _SPEC)
     seen, values = arrays["seen"], arrays["values"]
     counts = seen.sum(axis=1)
-    if len(values) != counts.sum() or not np.isfinite(values).all():
-        raise BadModelFile(f"{samples}: wanted {int(counts.sum())} finite rows, got {values.shape}")
+    if values.shape != (counts.sum(), channels) or not np.isfinite(values).all():
+        raise BadModelFile(
+            f"{samples}: wanted finite values ({int(counts.sum())}, {channels}), got {values.shape}"
+        )
     return list(zip(seen, np.split(values, np.cumsum(counts)[:-1]), strict=True))
