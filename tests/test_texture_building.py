@@ -307,6 +307,13 @@ def test_folders_that_teach_nothing_are_refused(photos: Path, tmp_path: Path) ->
     assert not (tmp_path / "my.npz").exists()
 
 
+def test_more_photos_than_memory_holds_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    with pytest.raises(BadArgument, match="at most 3,750 photos"):
+        sample_photos([tmp_path / "photo.jpg"] * 3751, tmp_path, Settings())
+    with pytest.raises(BadArgument, match="at most 10,000 photos"):
+        sample_photos([tmp_path / "photo.jpg"] * 10_001, tmp_path, Settings(feature="rgb", mirror=False))
+
+
 def test_samples_that_are_none_are_refused(photos: Path, tmp_path: Path) -> None:
     outcomes = sample_photos(photos_in(photos)[1:3], tmp_path, Settings(mirror=False))
     seen = np.zeros((1, 9249), bool)

@@ -197,12 +197,9 @@ def _sampled(
 ) -> list[Outcome]:
     """Reads features off a folder of photos; those without a face are named on stderr."""
     from fastface.cli.batch import available_cores
-    from fastface.errors import BadArgument
-    from fastface.workshop.photographs import MOST_PHOTOS, photos_in, sample_photos
+    from fastface.workshop.photographs import photos_in, sample_photos
 
     paths = photos_in(photos)
-    if len(paths) > MOST_PHOTOS:
-        raise BadArgument(f"{photos}: wanted at most {MOST_PHOTOS:,} photos, got {len(paths):,}")
     with report.progress("photos") as bar:
         task = bar.add_task("reading faces", total=len(paths))
         outcomes = sample_photos(

@@ -30,12 +30,13 @@ from fastface.landmark_tables import MIRROR478
 from fastface.landmarks import LandmarkDetector
 from fastface.morphable import ArraySpec, read_arrays
 from fastface.texture_fitting import observed
+from fastface.workshop.texture import MOST_VALUES
 
 Float32 = NDArray[np.float32]
 Seen = tuple[Float32, NDArray[np.bool_]]
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif")
-MOST_PHOTOS: Final = 10_000  # more do not fit into memory when they are split
+_USUALLY_SEEN: Final = 5_000  # vertices
 _RECIPE: Final = "1"  # changes whenever the same photo would give other samples
 _SPEC: Final = {
     "seen": ArraySpec("|b1", 2, "(S, V) of each view"),
@@ -111,10 +112,14 @@ def sample_photos(
 ) -> list[Outcome]:
     """Sample each photo into a file of ``folder``, in the photos' order; what is there already is kept.
 
-    A photo without a face is reported and the others go on. Raises ``WriteFailed``, ``BadModelFile``.
+    A photo without a face is reported and the others go on. Raises ``WriteFailed``, ``BadModelFile``;
+    ``BadArgument`` for more photos than could be learned from.
     """
     if settings.feature not in FEATURES:
         raise BadArgument(f"wanted one of the features {', '.join(FEATURES)}, got {settings.feature!r:.40}")
+    most = MOST_VALUES // (_USUALLY_SEEN * FEATURES[settings.feature].channels * (1 + settings.mirror))
+    if len(photos) > most:
+        raise BadArgument(f"wanted at most {most:,} photos, got {len(photos):,}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
