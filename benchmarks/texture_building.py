@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.texture_fit import PHOTOS, Float32, Head, Image, Skin, drawn, errors
+from benchmarks.texture_fit import PHOTOS, Float32, Image, errors
+from fastface.exports.models.rendered_heads import Head, Skin, drawn
 from fastface.fitting import FaceFitter
 from fastface.images import read_image
 from fastface.landmarks import LandmarkDetector

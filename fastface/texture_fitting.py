@@ -1,7 +1,8 @@
 """The whole cost of the fit: landmarks, both priors, and what the face looks like.
 
-Kollias et al. 2020, equation 4, after Booth et al. 2017: beside the landmark cost of ``fastface.fitting`` the
-features of the photo, sampled where the vertices are seen, should be a texture that the texture model knows:
+Kollias et al. 2020, equation 4, after Booth et al. 2017: beside the landmarks, measured by what their network
+gets wrong (``fastface.landmark_errors``), the features of the photo, sampled where the vertices are seen, should
+be a texture that the texture model knows:
 
     c_t |F(W(p, c)) - mean - U t|²  + c_l |landmarks|²  + c_s |p|²
 
@@ -12,7 +13,7 @@ out": Matthews & Baker, IJCV 2004, section 4.2). Gauss-Newton over the 7 numbers
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,19 +24,15 @@ from fastface.errors import BadArgument
 from fastface.features import dense_features, sample
 from fastface.fitting import (
     SIGMA_IDENTITY,
-    SIGMA_LANDMARK,
     FaceFitter,
     Fit,
     Projection,
     _checked,
-    _eye_distance,
     _inverse_factor,
-    _Problem,
-    _rim_normals,
     _State,
     lower_gram,
 )
-from fastface.landmark_tables import POINT_COUNT
+from fastface.landmark_errors import DEFAULT_ERRORS, LandmarkErrors, LandmarkTerm, level_frame
 from fastface.morphable import HeadModel
 from fastface.ops import rasterize
 from fastface.painted_face import vertex_normals
@@ -53,9 +50,9 @@ _BEHIND_MM: Final = 4.0  # a vertex this far behind what is drawn there is hidde
 #: What a face shows beyond hair and neck, head space mm.
 FACE_MM: Final = ((-72.0, 72.0), (-92.0, 55.0), (0.0, 200.0))
 STEPS: Final = (2, 3)  # with each matrix: more change nothing
-#: Landmarks err together: 478 of them say what a few would that erred alone. With eyes 240 px apart the
-#: paper's weights count them so; see docs/fitting.md for what other units would give.
-_EYES_PX: Final = 240.0
+#: Units that make the paper's weights those of the statistics: an error of the landmarks of one standard
+#: deviation and an identity of one cost the same. See docs/fitting.md for what other units would give.
+_LANDMARK_UNIT: Final = 30**0.5
 _FEATURE_UNIT: Final = 260.0
 _COUNTED: Final = 2000  # as so many points a face counts, however many are sampled
 _ROBUST: Final = 4.0  # times the median residual: from here on a point counts less
@@ -68,8 +65,8 @@ class Weights:
     """c_t, c_l and c_s of the cost, the paper's by default. Only their ratios matter to the result.
 
     The paper gives no units. Here: features over the standard deviation of what the texture model leaves of
-    them in this very photo, times ``_FEATURE_UNIT``; landmarks in pixels of a face whose outer eye corners
-    lie 240 px apart, as 68 of them; shape in ``fastface.fitting``'s standard deviations of identity.
+    them in this very photo, times ``_FEATURE_UNIT``; landmarks over the covariance of the network's errors
+    (``fastface.landmark_errors``), times ``_LANDMARK_UNIT``; shape in standard deviations of identity.
     """
 
     texture: float = 1.0
@@ -87,9 +84,8 @@ class Weights:
 
     @property
     def landmark_share(self) -> float:
-        """What multiplies the landmark fit's squares (478 landmarks, ``SIGMA_LANDMARK``) then."""
-        one = (SIGMA_LANDMARK / 100 * _EYES_PX) ** 2 * 68 / POINT_COUNT  # square px a landmark
-        return self.landmarks / self.shape * one / SIGMA_IDENTITY**2
+        """What multiplies the squared errors of landmarks, in units of their covariance, then."""
+        return self.landmarks / self.shape * _LANDMARK_UNIT**2 / SIGMA_IDENTITY**2
 
 
 @dataclass(frozen=True)
@@ -258,16 +254,33 @@ class _Look:
     slopes: Float32  # (N, C, 2) weighed
 
 
+class _Held(NamedTuple):
+    """The priors around a state: half their gradient, and their part of the matrix's diagonal."""
+
+    cost: float
+    gradient: Float64
+    stiffness: Float64
+
+
 class TextureFitter:
     """Refines fits by a texture model; made once, used for every photo.
 
-    Raises ``BadModelFile`` when ``texture`` belongs to another head model.
+    ``errors``: what the landmark network gets wrong; None takes the file that ships. Raises ``BadModelFile``
+    when ``texture`` belongs to another head model.
     """
 
-    def __init__(self, fitter: FaceFitter, texture: TextureModel, weights: Weights | None = None) -> None:
+    def __init__(
+        self,
+        fitter: FaceFitter,
+        texture: TextureModel,
+        weights: Weights | None = None,
+        errors: LandmarkErrors | None = None,
+    ) -> None:
         texture.check(fitter.model)
         self.fitter, self.texture = fitter, texture
         self.weights = weights or Weights()
+        self.errors = errors or LandmarkErrors.load(DEFAULT_ERRORS)
+        self._landmarks = fitter._mean, fitter._basis, fitter._axes
         model = fitter.model
         known = np.intersect1d(face_vertices(model), np.flatnonzero(texture.precision > 0))
         self.points = spread_out(model, known, MOST_POINTS)
@@ -301,22 +314,20 @@ class TextureFitter:
             raise BadArgument(f"mask must be ({height}, {width}) bool, got {mask.shape} {mask.dtype}")
         target = _checked(landmarks_px, height, width)
         first = start or self.fitter.fit(landmarks_px, height, width)
-        eye_px = _eye_distance(target)
-        rows = 100 / (SIGMA_LANDMARK * eye_px) * np.sqrt(self.weights.landmark_share) * _rim_normals(target)
-        problem = _Problem(target, rows)
+        marks = LandmarkTerm.of(self.errors, self.weights.landmark_share, self._landmarks, target)
         scene = self._scene(photo, first, mask)
         state = _started(first, float(np.log(1.3 * max(height, width))))
         for steps in STEPS:
-            state = self._improve(problem, state, scene, steps)
-        fit = self._fit_of(state, target, eye_px)
+            state = self._improve(marks, state, scene, steps)
+        fit = self._fit_of(state, target)
         self.fitter.check(fit, landmarks_px)
         return fit
 
-    def _fit_of(self, state: _State, target: Float64, eye_px: float) -> Fit:
+    def _fit_of(self, state: _State, target: Float64) -> Fit:
         identity, expression = np.split(state.shape.astype(np.float32), [self.fitter._modes])
         camera = state.camera()
         seen = camera.project(self.fitter._posed(camera, state.shape))
-        return Fit(camera, identity, expression, (target - seen).astype(np.float32), eye_px)
+        return Fit(camera, identity, expression, (target - seen).astype(np.float32), level_frame(target)[1])
 
     def _scene(self, photo: Image, fit: Fit, mask: NDArray[np.bool_] | None) -> _Scene:
         crop = Crop.of(photo, fit, self.texture.feature, mask)
@@ -334,17 +345,26 @@ class TextureFitter:
             self._whitening[seen],
         )
 
-    def _improve(self, problem: _Problem, state: _State, scene: _Scene, steps: int) -> _State:
+    def _improve(self, marks: LandmarkTerm, state: _State, scene: _Scene, steps: int) -> _State:
         term = self._robust(scene, state)
-        here, look = self.fitter._linearise(problem, state), term.look(state)
-        factor = _inverse_factor(self.fitter._normal(here) + term.normal(look), 1e-6)
+        held, seen, look = here = self._held(state), marks.look(state), term.look(state)
+        normal = np.diag(held.stiffness) + marks.normal(seen) + term.normal(look)
+        factor = _inverse_factor(normal, 1e-6)
         for _ in range(steps):
-            moved = state.moved(-(factor.T @ (factor @ (here.gradient + look.gradient))))
-            there, seen = self.fitter._linearise(problem, moved), term.look(moved)
-            if not there.cost + seen.cost < here.cost + look.cost:
+            moved = state.moved(-(factor.T @ (factor @ sum(part.gradient for part in here))))
+            there = self._held(moved), marks.look(moved), term.look(moved)
+            if not sum(part.cost for part in there) < sum(part.cost for part in here):
                 break
-            state, here, look = moved, there, seen
+            state, here = moved, there
         return state
+
+    def _held(self, state: _State) -> _Held:
+        """The priors: those of the landmark fit."""
+        prior, focal = self.fitter._prior, state.log_focal - state.log_focal_prior
+        offset = np.concatenate([np.zeros(6), [focal], state.shape - state.rest])
+        extreme = self.fitter._bound * offset**2
+        cost = float((prior + extreme) @ offset**2)
+        return _Held(cost, (prior + 2 * extreme) * offset, prior + 6 * extreme + 1e-9)
 
     def _robust(self, scene: _Scene, state: _State) -> _Term:
         """Weighed by how well the model knows this face at all, and where it does: what no texture explains,

@@ -11,10 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from benchmarks.texture_fit import Errors, Head, errors, own_texture, painted
+from benchmarks.texture_fit import Errors, errors, own_texture
 from fastface.cli.app import app
 from fastface.engine import Engine, FittedFace
 from fastface.errors import BadArgument, BadModelFile
+from fastface.exports.models.rendered_heads import Head, painted
 from fastface.features import FEATURES, dense_features, sample
 from fastface.fitting import FaceFitter, Fit
 from fastface.landmarks import LandmarkDetector
