@@ -83,7 +83,7 @@ class Affect:
     #: expressions: (name, intensity) with intensities summing to at most 1; action_units: (name, intensity);
     #: valence_arousal: ("valence", v), ("arousal", a). Zeros are left out of the first two; sorted by name.
     parts: tuple[tuple[str, float], ...] = field(default=())
-    #: Of valence and arousal: None for the mean face, or a number for one of the faces that people show there.
+    #: Of valence and arousal: None for the mean face, a number for one of those that people show there.
     variant: int | None = None
 
     def __post_init__(self) -> None:
@@ -255,8 +255,8 @@ class TableAffectModel:
         self.classes = classes or affect_classes(self.family)
         if self.classes.family not in ("", self.family):
             raise BadModelFile(
-                f"wanted an affect model for heads of the family {self.family!r}, this one was learned from a "
-                f"gallery of {self.classes.family!r}"
+                f"wanted an affect model for heads of the family {self.family!r}, this one was learned from "
+                f"a gallery of {self.classes.family!r}"
             )
         self._class_columns = columns_of(self.classes, SHAPES)
         table = PROTOTYPES[self.family]

@@ -81,8 +81,8 @@ def contact_sheet(
 def wrapped_sheet(
     tiles: Sequence[Image], captions: Sequence[str], columns: int | None = None, *, most_px: int = 2400
 ) -> Image:
-    """Images of one size with a caption each, in rows of ``columns``, about square if None; (H, W, 3) uint8, at
-    most ``most_px`` and some wide."""
+    """Images of one size with a caption each, in rows of ``columns``, about square if None; (H, W, 3) uint8,
+    about ``most_px`` wide at most."""
     count = columns or math.ceil(math.sqrt(len(tiles)))
     tile_px = max(64, min(tiles[0].shape[1], most_px // count))
     rows = []
