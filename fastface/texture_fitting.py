@@ -1,8 +1,8 @@
 """The whole cost of the fit: landmarks, both priors, and what the face looks like.
 
 Kollias et al. 2020, equation 4, after Booth et al. 2017: beside the landmarks, measured by what their network
-gets wrong (``fastface.landmark_errors``), the features of the photo, sampled where the vertices are seen, should
-be a texture that the texture model knows:
+gets wrong (``fastface.landmark_errors``), the features of the photo, sampled where the vertices are seen,
+should be a texture that the texture model knows:
 
     c_t |F(W(p, c)) - mean - U t|²  + c_l |landmarks|²  + c_s |p|²
 
