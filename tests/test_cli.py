@@ -621,6 +621,16 @@ def test_a_sheet_shows_seven_faces_a_row(tmp_path: Path, photo: Path, engine: St
     assert "is the input" in refused("sheet", photo, "-o", photo)
 
 
+def test_a_sheet_of_the_plane_has_arousal_upwards(tmp_path: Path, photo: Path, engine: StandInEngine) -> None:
+    must("sheet", photo, "-o", tmp_path / "s.png", "--plane", 3, "--tile", 64)
+    shown = [tuple(value for _, value in affect.parts) for affect in engine.rendered]
+    assert shown == [(valence, arousal) for arousal in (1, 0, -1) for valence in (-1, 0, 1)]
+    found = read_provenance(tmp_path / "s.png")
+    assert found is not None
+    assert found.parameters["affect_model_sha256"] == "d" * 64
+    assert "give one" in refused("sheet", photo, "-o", tmp_path / "s.png", "--plane", 3, "-i", 0.5)
+
+
 def test_a_fit_is_kept(tmp_path: Path, photo: Path, engine: StandInEngine) -> None:
     told = json.loads(must("fit", photo, "-o", tmp_path / "face.npz", "--json").stdout)
     assert told["focal_px"] == 900
