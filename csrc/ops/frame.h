@@ -28,7 +28,7 @@ struct Drive {
   View<float> deltas;
   View<float> controls;
   View<std::uint8_t> moves;
-  float own_gone_at = 0.3f;
+  float own_gone_at = 1.0f;
   float still = 1e-4f;
   float limit = 2.0f;
   WorkspaceView workspace;
