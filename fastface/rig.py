@@ -501,4 +501,4 @@ def _eye_rows(model: HeadModel, mesh: _Mesh) -> tuple[tuple[Int32, Int32], ...]:
 
 
 def _four_channels(image: Image) -> Image:
-    return np.ascontiguousarray(np.concatenate([image, image[:, :, :1]], axis=2))
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2RGBA), np.uint8)
