@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from traceback import format_exc
 from typing import Any
 
 import cv2
@@ -81,11 +84,18 @@ def scene_rows(clock: Clock, scene: Scene, frames: int) -> list[Row]:
         ops.blend(photo, source, mask, out=made, stream=stream, **shared)
 
     measure.work("a frame without shading, its blend solved", OURS, frame)
-    measure.rows += [
+    return measure.rows
+
+
+def peer_rows(clock: Clock, scene: Scene, frames: int) -> list[Row]:
+    """The same by torch, where it has a GPU."""
+    rng = np.random.default_rng(0)
+    weights = rng.normal(0, 0.3, (frames, len(scene.basis))).astype(np.float32)
+    where = f"{scene.name}, {frames} at once"
+    return [
         Row(f"{op}, {where}", name, timing, frames)
         for op, name, timing in gpu_peers.torch_rows(scene, weights, clock.samples)
     ]
-    return measure.rows
 
 
 def _frozen(device: Device, array: NDArray[Any]) -> Any:
@@ -131,8 +141,9 @@ def fitted(engine: Engine, side: int) -> FittedFace:
     return engine.fit(cv2.resize(rgb[top:bottom, left:right], (side, side), interpolation=cv2.INTER_CUBIC))
 
 
-def face_rows(clock: Clock, engine: Engine, side: int, batch: int = BATCH) -> list[Row]:
+def face_rows(clock: Clock, side: int, batch: int = BATCH) -> list[Row]:
     """Whole frames of a real face: the latency of one, the rate of many, and what reaches the host."""
+    engine = Engine(device=clock.device, threads=1)
     face = fitted(engine, side)
     affects = [Affect.expression("happy", 0.2 + 0.8 * i / batch) for i in range(batch)]
     rows = np.stack([engine._affects.coefficients(a, engine.model.expression_names) for a in affects])
@@ -164,25 +175,54 @@ def _wall(work: Callable[[], object], samples: int) -> Timing:
     return Timing(float(median), float(low), float(high), samples)
 
 
-def measure_all(device: Device, console: Console, *, samples: int, small: bool = False) -> dict[str, Any]:
-    """Every figure; ``small`` tries the paths and means nothing."""
+def measure_all(
+    device: Device,
+    console: Console,
+    *,
+    samples: int,
+    small: bool = False,
+    save: Callable[[dict[str, Any]], object] = lambda figures: None,
+) -> dict[str, Any]:
+    """Every figure; ``small`` tries the paths and means nothing. ``save`` is given what there is after each
+    setting. A setting that fails is told of under "failed" and the others are measured all the same.
+    """
     clock = Clock(device, samples, 1 << 16) if small else Clock(device, samples)
     torch = None if small else torch_module()
     copy = clock.copy_gb_per_s()
     fp32 = gflop_per_s(torch, torch.float32) if torch else 0.0
     bf16 = gflop_per_s(torch, torch.bfloat16) if torch else 0.0
     console.print(f"{device.name}: copies {copy:,.0f} GB/s, fp32 {fp32:,.0f} and bf16 {bf16:,.0f} GFLOP/s")
-    rows: list[Row] = []
-    for side, modes, size in ((12, 5, 32),) if small else ((70, 52, 256), (100, 100, 256), (100, 100, 512)):
-        scene = make_scene(side, modes, size)
-        for frames in (1, 2 if small else BATCH):
-            rows += scene_rows(clock, scene, frames)
-    engine = Engine(device=device, threads=1)
-    for side in (96,) if small else (256, 512):
-        rows += face_rows(clock, engine, side, 2 if small else BATCH)
-    report(rows, copy, fp32, console)
     ceilings = {"copy_gb_per_s": copy, "fp32_gflop_per_s": fp32, "bf16_gflop_per_s": bf16}
-    return {"device": device.name, "machine": machine(), "ceilings": ceilings, "rows": records(rows)}
+    rows: list[Row] = []
+    failed: dict[str, str] = {}
+
+    def figures() -> dict[str, Any]:
+        made = {"device": device.name, "machine": machine(), "ceilings": ceilings, "rows": records(rows)}
+        return {**made, "failed": failed} if failed else made
+
+    for name, measure in _settings(clock, small):
+        try:
+            made = measure()
+        except Exception:
+            failed[name] = format_exc()
+            console.print(f"{name}: FAILED\n{failed[name]}")
+        else:
+            rows += made
+        save(figures())
+    report(rows, copy, fp32, console)
+    return figures()
+
+
+def _settings(clock: Clock, small: bool) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
+    """What is measured, the most telling first."""
+    batch = 2 if small else BATCH
+    for side in (96,) if small else (256, 512):
+        yield f"a face, {side}²", partial(face_rows, clock, side, batch)
+    for side, modes, size in ((12, 5, 32),) if small else ((100, 100, 256), (70, 52, 256), (100, 100, 512)):
+        scene = make_scene(side, modes, size)
+        for frames in (1, batch):
+            yield f"{scene.name}, {frames}", partial(scene_rows, clock, scene, frames)
+            yield f"{scene.name}, {frames}, peers", partial(peer_rows, clock, scene, frames)
 
 
 def main() -> None:
@@ -195,9 +235,14 @@ def main() -> None:
     arguments = parser.parse_args()
     device = open_device("emulated" if arguments.small else "cuda")
     console = Console(width=130)
-    figures = measure_all(device, console, samples=arguments.samples, small=arguments.small)
-    if arguments.out is not None:
-        write_whole(arguments.out, (json.dumps(figures, indent=1) + "\n").encode())
+
+    def save(figures: dict[str, Any]) -> None:
+        if arguments.out is not None:
+            write_whole(arguments.out, (json.dumps(figures, indent=1) + "\n").encode())
+
+    figures = measure_all(device, console, samples=arguments.samples, small=arguments.small, save=save)
+    if "failed" in figures:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

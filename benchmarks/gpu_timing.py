@@ -88,9 +88,10 @@ def torch_module() -> Any:
     """torch, if it is there and has a GPU."""
     try:
         import torch
-    except ImportError:
+
+        return torch if torch.cuda.is_available() else None
+    except Exception:  # missing, or built for another driver
         return None
-    return torch if torch.cuda.is_available() else None
 
 
 def gflop_per_s(torch: Any, dtype: Any) -> float:

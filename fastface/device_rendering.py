@@ -340,7 +340,7 @@ class _Work:
         if self._graph is None:
             self._enqueue(stream)
         else:
-            self._graph.replay(stream, *self.made)
+            self._graph.replay(stream, *self.made, self._workspace)
 
     def _enqueue(self, stream: Stream | None) -> None:
         enqueue(self._face, self.made, self._workspace, stream)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fastface import Affect, Engine, FittedFace, _core
 from fastface.binding import OWN_GONE_AT, STILL
 from fastface.device import Device, DeviceArray, DeviceWorkspace, cuda_problem, open_device
-from fastface.device_rendering import DeviceRenderer, control_weights
+from fastface.device_rendering import DeviceRenderer, _DeskOnDevice, control_weights
 from fastface.errors import BadAffect, BadArgument, ProviderUnavailable
 from fastface.head_pose import HeadPose
 
@@ -151,6 +151,84 @@ def test_turned_heads_are_those_of_the_processor(
     for frame, image in zip(engine.stream(face, turning), several, strict=True):
         np.testing.assert_array_equal(frame.image, image)
     np.testing.assert_array_equal(frames_of(engine.render(face, turning[2])), several[2])
+
+
+@pytest.fixture
+def late() -> Iterator[Device]:
+    """A device whose streams do nothing before somebody waits for them, and whose work is captured."""
+    _core.emulated_lazy(True)
+    yield open_device("emulated")
+    _core.emulated_lazy(False)
+
+
+def test_streams_that_run_late_make_the_same_frames(cpu: Engine, face: FittedFace, late: Device) -> None:
+    """By graphs, in lanes and on the default stream: whoever forgets to wait for another reads old memory."""
+    engine = Engine(cpu.model, device=late, threads=2)
+    many = [AFFECTS[1 + i % 4].scaled(0.2 + 0.01 * i) if i % 7 else AFFECTS[0] for i in range(35)]
+    _core.emulated_lazy(False)
+    wanted = frames_of(engine.render_batch(face, many))
+    _core.emulated_lazy(True)
+    for count in (1, 3, 35, 2):  # groups grow, and with them memory and graphs
+        np.testing.assert_array_equal(frames_of(engine.render_batch(face, many[:count])), wanted[:count])
+    engine = Engine(cpu.model, device=late, threads=2)
+    unread = [engine.render_batch(face, many[:count]) for count in (1, 2, 9, 5)]
+    out = np.zeros_like(wanted)
+    engine.render_batch(face, many, out=out)
+    np.testing.assert_array_equal(out, wanted)
+    for frame, image in zip(engine.stream(face, many), wanted, strict=True):
+        np.testing.assert_array_equal(frame.image, image)
+    for made in unread:
+        np.testing.assert_array_equal(frames_of(made), wanted[: len(made)])
+
+
+def test_memory_in_use_by_a_graph_is_given_to_nobody(cpu: Engine, face: FittedFace, late: Device) -> None:
+    engine = Engine(cpu.model, device=late, threads=1)
+    renderer = engine._ready(face).renderer
+    assert isinstance(renderer, DeviceRenderer)
+    rows = np.stack([engine._affects.coefficients(a, engine.model.expression_names) for a in AFFECTS[1:3]])
+    desk = _DeskOnDevice(renderer._face, late.stream())  # captured on one stream, replayed on another
+    images = desk.render(rows, None).images
+    fixed = (*vars(renderer._face).values(), *vars(renderer._face.shading).values())
+    sizes = [array.nbytes for array in fixed if isinstance(array, DeviceArray)]
+    del desk, renderer, engine, fixed
+    gc.collect()
+    for size in sizes:  # whatever was given back is overwritten
+        late.put(np.full(size, 77, np.uint8))
+    again = Engine(cpu.model, device=late, threads=1)
+    np.testing.assert_array_equal(images.numpy(), frames_of(again.render_batch(face, coefficients=rows)))
+
+
+def test_an_adopted_array_is_awaited_on_every_stream(late: Device) -> None:
+    source, copied = late.empty((4, 5), np.float32), late.empty((4, 5), np.float32)
+    first, second = late.stream(), late.stream()
+    values = np.arange(20, dtype=np.float32).reshape(4, 5)
+    source.copy_from(values, first, wait=False)
+    copied.copy_from(source, second, wait=False)
+    np.testing.assert_array_equal(copied.numpy(), values)
+    np.testing.assert_array_equal(np.from_dlpack(copied[1:]), values[1:])  # type: ignore[arg-type]
+    shifted = np.zeros(21, np.uint8)[1:].view(np.uint8)
+    odd: Any = np.ndarray((4,), np.float32, shifted.data, 1 if shifted.ctypes.data % 2 == 0 else 0)
+    with pytest.raises(BadArgument, match="not aligned"):
+        late.adopt(odd)
+
+
+def test_nothing_is_allocated_while_work_is_captured(late: Device) -> None:
+    stream = late.stream()
+    kept = late.put(np.zeros(3, np.uint8))
+
+    def allocates() -> None:
+        late.empty(((1 << 26) + 7,), np.uint8)
+
+    def waits() -> None:
+        stream.wait()
+
+    for work in (allocates, waits):
+        with pytest.raises(ProviderUnavailable):
+            late.capture(stream, work)
+    graph = late.capture(stream, lambda: kept.copy_from(kept, stream, wait=False))
+    assert graph is not None
+    graph.replay(stream, kept)
+    assert (kept.numpy() == 0).all()
 
 
 def test_an_output_that_does_not_fit_is_refused(engine: Engine, face: FittedFace, device: Device) -> None:

@@ -16,6 +16,19 @@ bool done(cudaError_t error) {
   return false;
 }
 
+std::string version_words(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+// The runtime says the same of no driver and of an old one.
+std::string driver_words() {
+  int driver = 0;
+  static_cast<void>(cudaDriverGetVersion(&driver));
+  if (driver == 0) return "no NVIDIA driver";
+  return "the driver is for CUDA " + version_words(driver) + ", these kernels want " + version_words(CUDART_VERSION) +
+         ": update it, or build fastface with an older CUDA compiler";
+}
+
 cudaStream_t native(Stream stream) { return static_cast<cudaStream_t>(stream); }
 
 class CudaRuntime final : public Runtime {
@@ -31,8 +44,8 @@ class CudaRuntime final : public Runtime {
     return properties.name;
   }
   std::string error() override {
-    const cudaError_t pending = cudaGetLastError();
-    return cudaGetErrorString(pending != cudaSuccess ? pending : last_error);
+    const cudaError_t pending = cudaGetLastError(), wrong = pending != cudaSuccess ? pending : last_error;
+    return wrong == cudaErrorInsufficientDriver ? driver_words() : cudaGetErrorString(wrong);
   }
 
   int enter() override {
@@ -75,6 +88,7 @@ class CudaRuntime final : public Runtime {
   }
   void drop_stream(Stream stream) override { done(cudaStreamDestroy(native(stream))); }
 
+  bool can_capture() override { return true; }
   bool begin_capture(Stream stream) override {
     return done(cudaStreamBeginCapture(native(stream), cudaStreamCaptureModeThreadLocal));
   }

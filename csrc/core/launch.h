@@ -12,11 +12,13 @@
 // return may be read there.
 //
 // The emulation runs blocks and threads one after the other, in an order that a test may choose. A phase whose result
-// depends on that order shows as a difference between orders. What cannot show is what a GPU alone does: caches, memory
-// order between blocks, warps, limits of a launch.
+// depends on that order shows as a difference between orders; compiled with FF_WATCHED, every access is compared with
+// those of other threads (core/watch.h). Work is done at once or, if a test wants it, not before somebody waits for its
+// stream. What cannot show is what a GPU alone does: caches, warps, nvcc's code.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "core/macros.h"
 #include "core/stream.h"
@@ -27,7 +29,10 @@
 #define FF_DEVICE __device__ __forceinline__
 #else
 #include <cstring>
-#include <vector>
+#include <functional>
+#include <utility>
+
+#include "core/watch.h"
 #define FF_DEVICE inline
 #endif
 
@@ -51,6 +56,10 @@ void set_emulated_order(int order);
 
 // The i-th of n in that order.
 std::int64_t emulated_turn(std::int64_t i, std::int64_t n);
+
+// Whether a stream's work is put off until somebody waits for it, and puts it off.
+bool emulated_lazy();
+Status emulated_put_off(Stream stream, std::function<void()> work);
 #endif
 
 inline namespace FF_ISA {
@@ -134,13 +143,18 @@ struct Block {
 #else
   template <class Body>
   void each(int count, Body&& body) const {
-    for (int t = 0; t < threads; ++t)
-      for (std::int64_t i = emulated_turn(t, threads); i < count; i += threads) body(static_cast<int>(i));
+    for (int t = 0; t < threads; ++t) {
+      const std::int64_t thread = emulated_turn(t, threads);
+      watch::run_thread(static_cast<int>(thread));
+      for (std::int64_t i = thread; i < count; i += threads) body(static_cast<int>(i));
+    }
+    watch::barrier();
   }
 
   template <class Body>
   void each(int height, int width, Body&& body) const {
     for (int t = 0; t < threads; ++t) walk(static_cast<int>(emulated_turn(t, threads)), height, width, body);
+    watch::barrier();
   }
 
   template <class T, class Body>
@@ -151,6 +165,7 @@ struct Block {
       sums[thread] = start;
       walk(thread, height, width, [&](int y, int x) { body(sums[thread], y, x); });
     }
+    watch::barrier();
     const int warps = threads / kWarp;
     T by_warp[kWarp];
     for (int warp = 0; warp < kWarp; ++warp) by_warp[warp] = warp < warps ? fold_warp(sums + warp * kWarp) : start;
@@ -160,6 +175,7 @@ struct Block {
  private:
   template <class Body>
   void walk(int thread, int height, int width, Body&& body) const {
+    watch::run_thread(thread);
     for (int y = thread / kWarp; y < height; y += threads / kWarp)
       for (int x = thread % kWarp; x < width; x += kWarp) body(y, x);
   }
@@ -178,7 +194,7 @@ FF_DEVICE void lower_to(unsigned long long* at, unsigned long long value) {
 #if defined(__CUDACC__)
   atomicMin(at, value);
 #else
-  if (value < *at) *at = value;
+  if (value < __atomic_load_n(at, __ATOMIC_RELAXED)) __atomic_store_n(at, value, __ATOMIC_RELAXED);
 #endif
 }
 
@@ -187,7 +203,9 @@ FF_DEVICE int count_up(int* at) {
 #if defined(__CUDACC__)
   return atomicAdd(at, 1);
 #else
-  return (*at)++;
+  const int before = __atomic_load_n(at, __ATOMIC_RELAXED);
+  __atomic_store_n(at, before + 1, __ATOMIC_RELAXED);
+  return before;
 #endif
 }
 
@@ -241,22 +259,51 @@ inline Status fill_bytes(Stream stream, void* at, int value, std::int64_t bytes)
 
 #else
 
-template <class Kernel>
-Status launch(Stream, std::int64_t blocks, const Kernel& kernel) {
-  static_assert(Kernel::kThreads % kWarp == 0 && Kernel::kThreads <= kMostThreads, "whole warps");
-  if (blocks > kMostBlocks) return Status::kLaunchFailed;
-  std::uint32_t scratch[1];
-  for (std::int64_t b = 0; b < blocks; ++b) {
-    typename Kernel::Shared shared;
-    std::memset(static_cast<void*>(&shared), 0xff, sizeof(shared));
-    kernel(Block{static_cast<int>(emulated_turn(b, blocks)), Kernel::kThreads, scratch}, shared);
-  }
+constexpr std::size_t kMostParameters = 4096;  // bytes
+constexpr std::size_t kMostShared = 48 * 1024;  // of a block, without asking for more
+constexpr int kMostRegisters = 65536, kLeastRegisters = 32;
+
+template <class Work>
+Status emulate(Stream stream, Work&& work) {
+  if (emulated_lazy()) return emulated_put_off(stream, std::forward<Work>(work));
+  work();
   return Status::kOk;
 }
 
-inline Status fill_bytes(Stream, void* at, int value, std::int64_t bytes) {
-  if (bytes > 0) std::memset(at, value, static_cast<std::size_t>(bytes));
-  return Status::kOk;
+template <class Kernel>
+void run_blocks(std::int64_t blocks, const Kernel& kernel) {
+  watch::begin_launch(__PRETTY_FUNCTION__);
+  std::uint32_t scratch[1];
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    const std::int64_t index = emulated_turn(b, blocks);
+    typename Kernel::Shared shared;
+    std::memset(static_cast<void*>(&shared), 0xff, sizeof(shared));
+    watch::begin_block(index, &shared, sizeof(shared));
+    kernel(Block{static_cast<int>(index), Kernel::kThreads, scratch}, shared);
+    watch::end_block();
+  }
+  watch::end_launch();
+}
+
+template <class Kernel>
+Status launch(Stream stream, std::int64_t blocks, const Kernel& kernel) {
+  static_assert(Kernel::kThreads % kWarp == 0 && Kernel::kThreads <= kMostThreads, "whole warps");
+  static_assert(sizeof(Kernel) <= kMostParameters, "more parameters than a launch takes");
+  static_assert(std::is_trivially_copyable<Kernel>::value, "parameters are copied byte by byte");
+  static_assert(sizeof(typename Kernel::Shared) + kMostThreads / kWarp * kReducedWords * 4 <= kMostShared,
+                "more shared memory than every GPU has");
+  static_assert(Kernel::kThreads * Kernel::kBlocksPerCore * kLeastRegisters <= kMostRegisters, "too few registers");
+  static_assert(Kernel::kThreads * Kernel::kBlocksPerCore <= 1024, "more threads than a multiprocessor of sm_75 has");
+  if (blocks < 0 || blocks > kMostBlocks) return Status::kLaunchFailed;
+  return blocks == 0 ? Status::kOk : emulate(stream, [blocks, kernel] { run_blocks(blocks, kernel); });
+}
+
+inline Status fill_bytes(Stream stream, void* at, int value, std::int64_t bytes) {
+  if (bytes <= 0) return Status::kOk;
+  return emulate(stream, [=] {
+    std::memset(at, value, static_cast<std::size_t>(bytes));
+    watch::fill(at, static_cast<std::size_t>(bytes));
+  });
 }
 
 #endif

@@ -36,6 +36,7 @@ class Runtime {
   virtual bool make_stream(Stream& stream) = 0;           // one that does not wait for the default stream
   virtual void drop_stream(Stream stream) = 0;
 
+  virtual bool can_capture() = 0;
   virtual bool begin_capture(Stream stream) = 0;
   virtual void* end_capture(Stream stream) = 0;  // a graph
   virtual bool replay(void* graph, Stream stream) = 0;
@@ -50,6 +51,9 @@ Runtime& emulated_runtime();
 
 // How the emulated device orders blocks and threads: 0 ascending, 1 descending, others some other way.
 void set_emulated_order(int order);
+
+// Whether it puts work off until somebody waits for it, as late as a GPU might do it. Work can be captured then.
+void set_emulated_lazy(bool lazy);
 
 // Null where the library was built without a CUDA compiler.
 Runtime* cuda_runtime();

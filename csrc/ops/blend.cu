@@ -76,7 +76,7 @@ struct Step {
 enum : int { kDirection, kImage, kSolution };
 
 struct Solve {
-  static constexpr int kThreads = 512, kBlocksPerCore = 1;
+  static constexpr int kThreads = 1024, kBlocksPerCore = 1;
   static constexpr int kMostIterations = 100;
   struct Shared {};
   Task task;
@@ -151,27 +151,34 @@ struct Solve {
   }
 
   // Adds the coarse values, where there are some, and relaxes black, then red. Returns new black values times the right
-  // side.
+  // side on the finest level, where it is asked for, and 0 on others.
   FF_DEVICE static float ascend(const Block& block, const Sweep& fine, const Planes& coarse, bool corrected) {
     const auto red = [&](int y, int i) {
       const int x = cell_of(y, i, kRed);
-      float value = fine.started_red(y, i);
-      if (corrected && fine.grid.inverse.at(kRed, y, i) > 0.0f)
-        value += coarse.at(((y >> 1) + (x >> 1)) & 1, y >> 1, x >> 2);
-      return value;
+      const float value = fine.started_red(y, i);
+      if (!corrected) return value;
+      // Read whether it counts or not: a ring of zeros lies around, and neither load waits for the other.
+      const float inverse = fine.grid.inverse.at(kRed, y, i), more = coarse.at(((y >> 1) + (x >> 1)) & 1, y >> 1, x >> 2);
+      return inverse > 0.0f ? value + more : value;
     };
-    const Sum product = fine.reduce(block, Sum{0.0f}, [&](Sum& sum, int y, int i) {
+    const auto relax_black = [&](int y, int i) {
       const float side = fine.u.side.at(kBlack, y, i);
       const float value = relax(fine.grid.inverse.at(kBlack, y, i), fine.around(kBlack, y, i, red), side);
       fine.u.value.at(kBlack, y, i) = value;
-      sum.value += value * side;
-    });
+      return value * side;
+    };
+    float product = 0.0f;
+    if (fine.finest) {
+      product = fine.reduce(block, Sum{0.0f}, [&](Sum& sum, int y, int i) { sum.value += relax_black(y, i); }).value;
+    } else {
+      fine.each(block, relax_black);
+    }
     fine.each(block, [&](int y, int i) {
       const float side = fine.finest ? 0.0f : fine.u.side.at(kRed, y, i);
       const float from_black = fine.around(kRed, y, i, [&](int row, int k) { return fine.black(row, k); });
       fine.u.value.at(kRed, y, i) = relax(fine.grid.inverse.at(kRed, y, i), from_black, side);
     });
-    return product.value;
+    return product;
   }
 
   // One V-cycle from level 0's black values, which are started; returns the product of the outcome and the residual.

@@ -17,13 +17,13 @@ namespace blend_device {
 constexpr int kRed = 0, kBlack = 1;
 constexpr int kMostLevels = 16;  // 2^15 pixels a side
 constexpr int kChannels = 3;
-constexpr int kPiece = 2048;  // pixels that a block opens
+constexpr int kPiece = 512;  // pixels that a block opens
 
 // ---- memory
 
 struct Level {
   int height, width, stride, natural;  // stride: of a row of one colour; natural: of a row of both
-  std::int64_t plane, cells;           // floats of such an array
+  std::uint32_t plane, cells;          // floats of such an array
   std::int64_t grid, channel;          // where the level's arrays begin
 };
 
@@ -33,13 +33,14 @@ struct Layout {
   Level level[kMostLevels];
 };
 
-// Arrays of one shape, one behind the other; each begins with a row and an element of the ring.
+// Arrays of one shape, one behind the other; each begins with a row and an element of the ring. Of 32767 pixels a side the
+// floats of all of them can still be counted by 32 bits.
 struct Planes {
   float* data;
-  std::int64_t floats;
+  std::uint32_t floats;
   int stride;
   FF_DEVICE float& at(int which, int y, int i) const {
-    return data[which * floats + static_cast<std::int64_t>(y + 1) * stride + i + 1];
+    return data[static_cast<std::uint32_t>(which) * floats + static_cast<std::uint32_t>((y + 1) * stride + (i + 1))];
   }
 };
 
@@ -143,13 +144,14 @@ FF_SCHEDULE inline Layout make_layout(std::int64_t height, std::int64_t width) {
     level.width = static_cast<int>(width);
     level.stride = (level.width + 1) / 2 + 2;
     level.natural = level.width + 2;
-    level.plane = (height + 2) * level.stride;
-    level.cells = (height + 2) * level.natural;
+    level.plane = static_cast<std::uint32_t>((height + 2) * level.stride);
+    level.cells = static_cast<std::uint32_t>((height + 2) * level.natural);
     level.grid = layout.grid_floats;
     level.channel = layout.channel_floats;
     const bool finest = layout.levels == 0;
-    layout.grid_floats += finest ? 2 * level.plane : 6 * level.plane + 4 * level.cells;
-    layout.channel_floats += (finest ? 7 : 4) * level.plane;
+    const std::int64_t plane = level.plane, cells = level.cells;
+    layout.grid_floats += finest ? 2 * plane : 6 * plane + 4 * cells;
+    layout.channel_floats += (finest ? 7 : 4) * plane;
     ++layout.levels;
     if (height == 1 && width == 1) break;
     height = (height + 1) / 2;
@@ -176,7 +178,7 @@ FF_SCHEDULE inline bool empty(const Blend& op) { return op.mask.shape[0] * op.ma
 // ---- set up
 
 struct SetUp {
-  static constexpr int kThreads = 512, kBlocksPerCore = 2;
+  static constexpr int kThreads = 1024, kBlocksPerCore = 1;
   struct Shared {};
   Task task;
 

@@ -13,7 +13,8 @@ namespace deform_device {
 
 template <class Real, int kFrames, int kGroups>
 struct DeformBlock {
-  static constexpr int kThreads = static_cast<int>(kDeformBlock) * kGroups, kBlocksPerCore = 4;
+  static constexpr int kThreads = static_cast<int>(kDeformBlock) * kGroups, kBlocksPerCore = kFrames > 1 ? 2 : 4;
+  static constexpr int kAhead = kFrames > 1 ? 4 : 8;  // modes whose numbers are on their way together
   struct Shared {};
   Deform op;
 
@@ -41,19 +42,27 @@ struct DeformBlock {
       for (int c = 0; c < 3; ++c) sum[f][c] = neutral[c];
     const Real* basis = static_cast<const Real*>(op.basis.data) + n * modes * 3 * kDeformBlock + lane;
     const float* row = op.coefficients.data + frame * modes;
-    for (std::int64_t k = 0; k < modes; ++k) {
-      if (op.moves.data[n * modes + k] == 0) continue;
-      float weight[kFrames], any = 0.0f;
+    for (std::int64_t first = 0; first < modes; first += kAhead) {
+      float weight[kAhead][kFrames], delta[kAhead][3];
+      bool counts[kAhead];
 #pragma unroll
-      for (int f = 0; f < kFrames; ++f) {
-        weight[f] = f < valid ? row[f * modes + k] : 0.0f;
-        any = weight[f] != 0.0f ? 1.0f : any;  // NaN too
+      for (int a = 0; a < kAhead; ++a) {
+        const std::int64_t k = first + a;
+        const bool moves = k < modes && op.moves.data[n * modes + k] != 0;
+        counts[a] = false;
+#pragma unroll
+        for (int f = 0; f < kFrames; ++f) {
+          weight[a][f] = moves && f < valid ? row[f * modes + k] : 0.0f;
+          counts[a] |= weight[a][f] != 0.0f;  // NaN too
+        }
+#pragma unroll
+        for (int c = 0; c < 3; ++c) delta[a][c] = counts[a] ? real_of(basis[(k * 3 + c) * kDeformBlock]) : 0.0f;
       }
-      if (any == 0.0f) continue;
-      const Real* plane = basis + k * 3 * kDeformBlock;
-      const float delta[3] = {real_of(plane[0]), real_of(plane[kDeformBlock]), real_of(plane[2 * kDeformBlock])};
 #pragma unroll
-      for (int f = 0; f < kFrames; ++f) add_mode(sum[f], weight[f], delta);
+      for (int a = 0; a < kAhead; ++a)
+        if (counts[a])
+#pragma unroll
+          for (int f = 0; f < kFrames; ++f) add_mode(sum[f], weight[a][f], delta[a]);
     }
     if (vertex >= vertices) return;
 #pragma unroll

@@ -53,6 +53,7 @@ struct DriveFrame {
       const float most = op.most.data[c];
       if (most < 0.0f) return;
       float sum = 0.0f;
+#pragma unroll 8
       for (int k = 0; k < modes; ++k) sum += deltas[k] * op.weights.data[k * controls + c];
       op.controls.data[frame * controls + c] = sum > 0.0f ? (sum < most ? sum : most) : 0.0f;
     });

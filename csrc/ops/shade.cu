@@ -74,6 +74,7 @@ struct Move {
       to[1] += weight * shift[1];
     }
     face.motion[v] = {to[0] - face.screen[3 * v], to[1] - face.screen[3 * v + 1], 0.0f, 0.0f};
+    if (face.share[kPainted - 1] > 0.0f) face.colour[v] = {0.0f, 0.0f, 0.0f, 0.0f};  // unless it is painted
   }
 };
 
@@ -253,7 +254,10 @@ struct Tiles {
       });
       return;
     }
-    block.each(rows + 2 * kAround, columns + 2 * kAround, [&](int y, int x) {
+    // One pixel after the other, not row by row: a row is two pixels wider than a warp.
+    block.each(kRows * kColumns, [&](int i) {
+      const int y = i / kColumns, x = i % kColumns;
+      if (y >= rows + 2 * kAround || x >= columns + 2 * kAround) return;
       // Borders are repeated.
       const int row = top + y - kAround, column = left + x - kAround;
       const bool outside = row < 0 || row >= height || column < 0 || column >= width;
@@ -348,7 +352,9 @@ FF_SCHEDULE bool shapes_agree(const Shade& op) {
   const std::int64_t rows = op.triangle_id.shape[1] + 2 * kShadeBorder;
   const std::int64_t columns = op.triangle_id.shape[2] + 2 * kShadeBorder;
   const auto blocks = [](std::int64_t size) { return (size + kShadeFoldBlock - 1) / kShadeFoldBlock; };
-  return op.photo.shape[0] == rows - 1 && op.photo.shape[1] == columns &&
+  // Their pixels are read eight bytes at a time.
+  const auto aligned = [](const void* at) { return reinterpret_cast<std::uintptr_t>(at) % 8 == 0; };
+  return aligned(op.photo.data) && aligned(op.eyes.data) && op.photo.shape[0] == rows - 1 && op.photo.shape[1] == columns &&
          (op.folds.shape[0] == 0 || op.folds.shape[1] == rows) && op.fold_block.shape[1] == blocks(rows) &&
          op.fold_block.shape[2] == blocks(columns) && op.lit_fan_start.shape[0] == op.lit.shape[0] + 1 &&
          op.painted_fan_start.shape[0] == op.painted.shape[0] + 1 && op.lip_rim.shape[1] >= 2 && op.lit_faces >= 0 &&

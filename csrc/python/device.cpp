@@ -48,9 +48,13 @@ StreamPointer stream_of(Device& device, const py::object& value) {
   return std::make_shared<StreamHolder>(device.runtime(), reinterpret_cast<Stream>(handle), false);
 }
 
-// Before `stream` uses the array. What nobody writes to needs no order.
+// Before `stream` uses the array. Those who only read need no order among themselves.
 void join(const DeviceArray& array, const StreamPointer& stream) {
-  if (array.writeable) array.device().join(array.storage->last, stream);
+  Storage& storage = *array.storage;
+  if (array.writeable) return array.device().join(storage.last, stream);
+  StreamPointer arrived = storage.last;
+  array.device().join(arrived, stream);
+  storage.note_reader(stream);
 }
 
 // ---- ops
@@ -71,8 +75,11 @@ class DeviceWorkspace {
       piece_ = device_.allocate(bytes);
       bytes_ = bytes;
     }
-    if (bytes > 0) device_.join(piece_.last, stream);
+    if (bytes > 0) join(stream);
     return {static_cast<unsigned char*>(piece_.data), bytes_};
+  }
+  void join(const StreamPointer& stream) {
+    if (piece_.data != nullptr) device_.join(piece_.last, stream);
   }
 
  private:
@@ -185,7 +192,13 @@ void transfer(const DeviceArray& array, void* to, const void* from, const Stream
   Device& device = array.device();
   const Scope scope(device.runtime());
   join(array, stream);
-  if (!device.runtime()->copy(to, from, array.bytes(), stream->stream)) device.fail("copy failed");
+  bool copied = false;
+  {
+    // To memory that is not pinned a copy waits for all that comes before it.
+    const py::gil_scoped_release release;
+    copied = device.runtime()->copy(to, from, array.bytes(), stream->stream);
+  }
+  if (!copied) device.fail("copy failed");
   if (wait) wait_for(device, stream);
 }
 
@@ -294,6 +307,7 @@ py::object to_dlpack(const ArrayPointer& array, const py::object& stream, const 
     copy_from(handed, py::cast(array), py::none(), false);
   }
   const StreamPointer last = handed.storage->last;
+  if (last != nullptr && runtime->dlpack_type() != dlpack::kCuda) wait_for(device, last);
   if (last != nullptr && runtime->dlpack_type() == dlpack::kCuda) {
     std::intptr_t consumer = stream.is_none() ? 1 : stream.cast<std::intptr_t>();
     const Scope scope(runtime);
@@ -310,23 +324,37 @@ py::object to_dlpack(const ArrayPointer& array, const py::object& stream, const 
 struct Graph {
   Runtime* runtime;
   void* graph;
+  StreamPointer last;  // that it was replayed on
   Graph(Runtime* of, void* made) : runtime(of), graph(made) {}
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
+  // What it works on is not known here: nothing of that may be given to others before it is done.
   ~Graph() {
     const Scope scope(runtime);
+    if (last != nullptr) runtime->wait(last->stream);
     runtime->drop_graph(graph);
   }
+};
+
+// Memory that is given back meanwhile is kept.
+class Capturing {
+ public:
+  explicit Capturing(Device& device) : device_(device) { device.set_capturing(true); }
+  Capturing(const Capturing&) = delete;
+  Capturing& operator=(const Capturing&) = delete;
+  ~Capturing() { device_.set_capturing(false); }
+
+ private:
+  Device& device_;
 };
 
 // What `work` enqueues on the stream, to be replayed; None where a device cannot capture.
 py::object capture(Device& device, const StreamPointer& stream, const py::function& work) {
   Runtime* runtime = device.runtime();
   const Scope scope(runtime);
-  if (!runtime->begin_capture(stream->stream)) {
-    if (runtime->dlpack_type() == dlpack::kCuda) device.fail("cannot begin a capture");
-    return py::none();
-  }
+  if (!runtime->can_capture()) return py::none();
+  if (!runtime->begin_capture(stream->stream)) device.fail("cannot begin a capture");
+  const Capturing capturing(device);
   try {
     work();
   } catch (...) {
@@ -338,11 +366,18 @@ py::object capture(Device& device, const StreamPointer& stream, const py::functi
   return py::cast(std::make_shared<Graph>(runtime, graph));
 }
 
-void replay(const Graph& graph, const py::object& stream_given, const py::args& touched) {
+void replay(Graph& graph, const py::object& stream_given, const py::args& touched) {
   Device& device = device_of(graph.runtime);
   const StreamPointer stream = stream_of(device, stream_given);
   const Scope scope(graph.runtime);
-  for (const py::handle value : touched) join(value.cast<const DeviceArray&>(), stream);
+  device.join(graph.last, stream);
+  for (const py::handle value : touched) {
+    if (py::isinstance<DeviceWorkspace>(value)) {
+      value.cast<DeviceWorkspace&>().join(stream);
+    } else {
+      join(value.cast<const DeviceArray&>(), stream);
+    }
+  }
   bool launched = false;
   {
     const py::gil_scoped_release release;
@@ -432,7 +467,7 @@ void bind_devices(py::module_& m) {
         wait_for(device_of(s->runtime), s);
       });
   py::class_<Graph, std::shared_ptr<Graph>>(m, "Graph", "Captured work")
-      .def("replay", [](const Graph& graph, const py::object& stream, const py::args& touched) {
+      .def("replay", [](Graph& graph, const py::object& stream, const py::args& touched) {
         replay(graph, stream, touched);
       });
   py::class_<Mark, std::shared_ptr<Mark>>(m, "Mark", "A moment on a stream").def("elapsed_ms", &elapsed_ms, py::arg("to"));
@@ -461,7 +496,7 @@ void bind_devices(py::module_& m) {
                return value.cast<ArrayPointer>();
              const StreamPointer stream = stream_of(d, stream_given);
              const Scope scope(d.runtime());
-             return std::make_shared<DeviceArray>(adopt(d, value, stream->stream));
+             return std::make_shared<DeviceArray>(adopt(d, value, stream));
            },
            py::arg("array"), py::arg("stream") = py::none(), "Another library's array, without a copy")
       .def("pinned",
@@ -487,6 +522,8 @@ void bind_devices(py::module_& m) {
   m.def("built_with_cuda", [] { return cuda_runtime() != nullptr; });
   m.def("emulated_order", &set_emulated_order, py::arg("order"),
         "The order in which the emulated device runs blocks and threads");
+  m.def("emulated_lazy", &set_emulated_lazy, py::arg("lazy"), py::call_guard<py::gil_scoped_release>(),
+        "Whether the emulated device puts work off until somebody waits for it");
 }
 
 }  // namespace fastface

@@ -1,5 +1,6 @@
 #include "python/device_array.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace fastface {
@@ -128,7 +129,7 @@ Piece Device::allocate(std::int64_t bytes) {
 
 void Device::release(Piece piece, std::int64_t bytes) {
   const std::int64_t size = rounded(bytes);
-  if (idle_bytes_ + size > kMostIdle) {
+  if (idle_bytes_ + size > kMostIdle && !capturing_) {
     const Scope scope(runtime_);
     runtime_->release(piece.data);
     return;
@@ -143,18 +144,38 @@ void Device::drop_idle() {
   idle_bytes_ = 0;
 }
 
-void Device::join(StreamPointer& last, const StreamPointer& stream) const {
-  if (last != nullptr && last->stream != stream->stream && !runtime_->follow(stream->stream, last->stream))
-    fail("cannot order two streams");
+bool Device::try_join(StreamPointer& last, const StreamPointer& stream) const {
+  if (last != nullptr && last->stream != stream->stream && !runtime_->follow(stream->stream, last->stream)) return false;
   last = stream;
+  return true;
+}
+
+void Device::join(StreamPointer& last, const StreamPointer& stream) const {
+  if (!try_join(last, stream)) fail("cannot order two streams");
 }
 
 void Device::fail(const std::string& what) const {
   raise_error("ProviderUnavailable", std::string(runtime_->kind()) + ": " + what + ": " + runtime_->error());
 }
 
+void Storage::note_reader(const StreamPointer& stream) {
+  readers.erase(std::remove_if(readers.begin(), readers.end(),
+                               [&](const Reader& r) { return r.stream == stream->stream || r.holder() == nullptr; }),
+                readers.end());
+  readers.push_back({stream->stream, stream, stream->owned ? nullptr : stream});
+}
+
+// Whoever has the memory next waits for all who used it: its next array, or the stream of its owner.
 Storage::~Storage() {
-  if (device != nullptr && data != nullptr && foreign == nullptr) device->release({data, last}, bytes);
+  if (device == nullptr || data == nullptr) return;
+  const Scope scope(device->runtime());
+  for (const Reader& reader : readers)
+    if (const StreamPointer stream = reader.holder(); stream != nullptr) device->try_join(last, stream);
+  if (foreign == nullptr) {
+    device->release({data, last}, bytes);
+  } else if (home != nullptr) {
+    device->try_join(last, home);
+  }
 }
 
 // ---- arrays
@@ -207,7 +228,7 @@ DeviceArray make_array(Device& device, std::vector<std::int64_t> shape, dlpack::
   return array;
 }
 
-DeviceArray adopt(Device& device, const py::object& value, Stream stream) {
+DeviceArray adopt(Device& device, const py::object& value, const StreamPointer& stream) {
   Runtime* runtime = device.runtime();
   const auto refuse = [&](const std::string& got) {
     raise_bad_argument(std::string("wanted an array on ") + runtime->kind() + ", got " + got);
@@ -222,7 +243,7 @@ DeviceArray adopt(Device& device, const py::object& value, Stream stream) {
   try {
     if (type == dlpack::kCuda) {
       // 1 is the protocol's name for the legacy default stream.
-      const auto handle = reinterpret_cast<std::intptr_t>(stream);
+      const auto handle = reinterpret_cast<std::intptr_t>(stream->stream);
       made = value.attr("__dlpack__")(py::arg("stream") = handle == 0 ? 1 : handle);
     } else {
       made = value.attr("__dlpack__")();
@@ -258,6 +279,10 @@ DeviceArray adopt(Device& device, const py::object& value, Stream stream) {
   array.shape.assign(tensor.shape, tensor.shape + tensor.ndim);
   array.contiguous = row_major(tensor) && tensor.dtype.lanes == 1;
   array.writeable = !read_only;
+  // The producer's work is awaited there and nowhere else.
+  array.storage->last = array.storage->home = stream;
+  if (reinterpret_cast<std::uintptr_t>(array.data) % (tensor.dtype.bits < 8 ? 1 : tensor.dtype.bits / 8) != 0)
+    refuse("one whose memory is not aligned to its numbers");
   array.storage->bytes = array.bytes();
   return array;
 }

@@ -16,7 +16,7 @@
 
 namespace fastface {
 
-// A stream with its own lifetime; arrays keep the last one that wrote to them.
+// A stream with its own lifetime; arrays keep the last one that used them.
 struct StreamHolder {
   Runtime* runtime = nullptr;
   Stream stream = nullptr;
@@ -56,6 +56,9 @@ class Device {
   void release(Piece piece, std::int64_t bytes);
   // Makes `stream` wait for what `last` says, and sets that.
   void join(StreamPointer& last, const StreamPointer& stream) const;
+  bool try_join(StreamPointer& last, const StreamPointer& stream) const;
+  // While work is captured nothing may be given back to the driver.
+  void set_capturing(bool capturing) { capturing_ = capturing; }
   [[noreturn]] void fail(const std::string& what) const;
 
   static std::int64_t rounded(std::int64_t bytes);
@@ -65,6 +68,15 @@ class Device {
   Runtime* runtime_;
   std::multimap<std::int64_t, Piece> idle_;
   std::int64_t idle_bytes_ = 0;
+  bool capturing_ = false;
+};
+
+// A stream that reads what may not be written to. One of ours has done so when it is gone: it need not be kept.
+struct Reader {
+  Stream stream = nullptr;
+  std::weak_ptr<StreamHolder> ours;
+  StreamPointer other;
+  StreamPointer holder() const { return other != nullptr ? other : ours.lock(); }
 };
 
 // Memory of an array and of its views: the device's own, or somebody else's, given back by `foreign`'s destructor.
@@ -73,7 +85,10 @@ struct Storage {
   void* data = nullptr;
   std::int64_t bytes = 0;
   std::shared_ptr<void> foreign;
-  StreamPointer last;  // what wrote to it last
+  StreamPointer last;           // what used it last
+  std::vector<Reader> readers;  // nobody waits for them before it is given back
+  StreamPointer home;           // where the owner of foreign memory goes on
+  void note_reader(const StreamPointer& stream);
   Storage() = default;
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
@@ -99,7 +114,7 @@ DeviceArray make_array(Device& device, std::vector<std::int64_t> shape, dlpack::
 dlpack::DataType type_of(const py::dtype& dtype);  // raises BadArgument for what no op takes
 
 // Consumes and produces DLPack capsules.
-DeviceArray adopt(Device& device, const py::object& value, Stream stream);
+DeviceArray adopt(Device& device, const py::object& value, const StreamPointer& stream);
 py::capsule export_capsule(const DeviceArray& array, bool versioned);
 
 }  // namespace fastface

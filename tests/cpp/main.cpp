@@ -1,6 +1,7 @@
 // The ops on every instruction set of this machine and in the emulation of the devices' schedules, for AddressSanitizer
 // and UBSan to watch. Arrays stand in allocations of exactly their size, so that one element too far is an error. `make
-// sanitize` builds and runs this.
+// sanitize` builds and runs this, and once more with FF_WATCHED: the emulation alone, with every access compared with those
+// of other threads (core/watch.h).
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -14,7 +15,11 @@
 
 #include "core/parallel.h"
 #include "core/runtime.h"
+#include "core/watch.h"
 #include "registry.h"
+#if defined(FF_WATCHED)
+#include "faulty_kernels.h"
+#endif
 
 #define CHECK(condition)                                                           \
   do {                                                                             \
@@ -44,8 +49,55 @@ Status with_workspace(Op& op, std::int64_t bytes, Run run) {
   std::vector<unsigned char> memory(static_cast<std::size_t>(bytes + kWorkspaceAlignment), 0xff);
   const auto at = reinterpret_cast<std::uintptr_t>(memory.data());
   op.workspace = {memory.data() + (kWorkspaceAlignment - at % kWorkspaceAlignment) % kWorkspaceAlignment, bytes};
-  return run(op);
+#if defined(FF_WATCHED)
+  watch::undefined(op.workspace.data, static_cast<std::size_t>(bytes));
+#endif
+  const Status status = run(op);
+#if defined(FF_WATCHED)
+  watch::defined(memory.data(), memory.size());
+  CHECK(watch::problems() == 0);
+#endif
+  return status;
 }
+
+// The outputs of an op, before and after: nothing is in them, then something everywhere.
+struct Outputs {
+#if defined(FF_WATCHED)
+  std::vector<std::pair<const void*, std::size_t>> ranges;
+  template <class... Anything>
+  void input(Anything&&...) {}
+  template <class T>
+  void output(const char*, View<T>& view, const char* shape) {
+    std::int64_t count = 1, axis = 0;
+    for (const char* at = shape; *at != '\0'; ++at)
+      if (*at != ' ') count *= view.shape[axis++];
+    if (view.data != nullptr) ranges.push_back({view.data, static_cast<std::size_t>(count) * sizeof(T)});
+  }
+  template <class T>
+  void optional_output(const char* name, View<T>& view, const char* shape) {
+    output(name, view, shape);
+  }
+  template <class... Anything>
+  void attribute(Anything&&...) {}
+  void workspace(WorkspaceView&) {}
+
+  template <class Op>
+  explicit Outputs(Op& op) {
+    op.describe(*this);
+    for (const auto& [at, bytes] : ranges) watch::undefined(at, bytes);
+  }
+  void check(Status status) const {
+    for (const auto& [at, bytes] : ranges) {
+      CHECK(status != Status::kOk || watch::all_defined(at, bytes));
+      watch::defined(at, bytes);
+    }
+  }
+#else
+  template <class Op>
+  explicit Outputs(Op&) {}
+  void check(Status) const {}
+#endif
+};
 
 template <class Op>
 Status run_on(const DeviceTable& table, Op& op) {
@@ -55,7 +107,12 @@ Status run_on(const DeviceTable& table, Op& op) {
 
 template <class Op>
 Status run_op(Place place, Op& op) {
-  if (place.host == nullptr) return run_on(*place.device, op);
+  if (place.host == nullptr) {
+    const Outputs outputs(op);
+    const Status status = run_on(*place.device, op);
+    outputs.check(status);
+    return status;
+  }
   const Entry<Op>& entry = entry_of<Op>(*place.host);
   return with_workspace(op, entry.workspace_bytes(op), entry.run);
 }
@@ -239,8 +296,10 @@ struct FanList {
   std::vector<std::int32_t> vertex, start, fans;
   FanList(std::int64_t blocks, std::int64_t vertices, std::int64_t faces) {
     start.push_back(0);
+    // No vertex twice, but for the last.
+    const std::int64_t skipped = integer(0, vertices - 1);
     for (std::int64_t i = 0; i < blocks * kShadeBlock; ++i) {
-      vertex.push_back(static_cast<std::int32_t>(integer(0, vertices - 1)));
+      vertex.push_back(static_cast<std::int32_t>((skipped + std::min(i, vertices - 1)) % vertices));
       for (std::int64_t n = faces > 0 ? integer(0, 5) : 0; n > 0; --n)
         fans.push_back(static_cast<std::int32_t>(integer(0, faces - 1)));
       start.push_back(static_cast<std::int32_t>(fans.size()));
@@ -431,7 +490,7 @@ void test_frame_steps(const DeviceTable& table) {
     drive.deltas = view_of(deltas.data(), frames, modes);
     drive.controls = view_of(control.data(), frames, controls);
     drive.moves = view_of(moves.data(), frames);
-    CHECK(table.drive.run(drive, nullptr) == Status::kOk);
+    CHECK(run_on(table, drive) == Status::kOk);
     for (const float v : deltas) CHECK(std::fabs(v) <= 3.0f);
 
     const std::vector<float> screen = hostile_floats(frames * vertices * 3, 0, 20, round % 2 == 0);
@@ -450,14 +509,14 @@ void test_frame_steps(const DeviceTable& table) {
     part.lip_rim = view_of(rim.data(), 2, rims);
     part.lip_gap = view_of(gap.data(), rims);
     part.controls = view_of(control.data(), frames, controls);
-    CHECK(table.part.run(part, nullptr) == Status::kOk);
+    CHECK(run_on(table, part) == Status::kOk);
     for (std::int64_t b = 0; b < frames; ++b)
       for (std::int64_t c = 0; c < 3; ++c) {
         const float share = control[static_cast<std::size_t>(b * controls + c)];
         CHECK(share >= 0.0f && share <= 1.0f);
       }
     part.first = static_cast<int>(controls) - 2;
-    CHECK(table.part.run(part, nullptr) == Status::kPreparedOtherwise);
+    CHECK(run_on(table, part) == Status::kPreparedOtherwise);
 
     const std::int64_t led = integer(0, vertices), border = integer(0, 9);
     std::vector<float> turns = hostile_floats(frames * 13, -1, 1, round % 2 == 0);
@@ -501,7 +560,7 @@ void test_frame_steps(const DeviceTable& table) {
     Settle settle;
     settle.moves = view_of<const std::uint8_t>(moves.data(), frames);
     settle.mask = view_of(mask.data(), frames, height, width);
-    CHECK(table.settle.run(settle, nullptr) == Status::kOk);
+    CHECK(run_on(table, settle) == Status::kOk);
     const std::vector<std::uint8_t> photo = random_bytes(tall * wide * 3);
     const std::vector<std::uint8_t> window = random_bytes(frames * height * width * 3);
     std::vector<std::uint8_t> image(static_cast<std::size_t>(frames * tall * wide * 3));
@@ -511,7 +570,7 @@ void test_frame_steps(const DeviceTable& table) {
     compose.image = view_of(image.data(), frames, tall, wide, 3);
     compose.top = static_cast<int>(integer(0, tall - height));
     compose.left = static_cast<int>(integer(0, wide - width));
-    CHECK(table.compose.run(compose, nullptr) == Status::kOk);
+    CHECK(run_on(table, compose) == Status::kOk);
     for (std::int64_t b = 0; b < frames; ++b) {
       const std::size_t at = static_cast<std::size_t>(((b * tall + compose.top) * wide + compose.left) * 3);
       CHECK(image[at] == window[static_cast<std::size_t>(b * height * width * 3)]);
@@ -519,11 +578,50 @@ void test_frame_steps(const DeviceTable& table) {
   }
 }
 
+// Work that nobody waited for is not done; a graph repeats what was captured.
+void test_late_streams() {
+  Runtime& device = emulated_runtime();
+  set_emulated_lazy(true);
+  Stream first = nullptr, second = nullptr;
+  CHECK(device.make_stream(first) && device.make_stream(second) && first != second);
+  int* at[3];
+  for (int*& each : at) CHECK((each = static_cast<int*>(device.allocate(64))) != nullptr);
+  const int seven = 7, eight = 8;
+  int seen = 0;
+  CHECK(device.copy(at[0], &seven, 4, first));
+  CHECK(device.copy(&seen, at[0], 4, second) && seen == -1);  // it did not wait
+  CHECK(device.follow(second, first));
+  CHECK(device.copy(&seen, at[0], 4, second) && seen == 7);
+  CHECK(device.begin_capture(first));
+  CHECK(!device.wait(first) && !device.follow(first, second));
+  CHECK(device.copy(at[1], at[0], 4, first));
+  void* graph = device.end_capture(first);
+  CHECK(graph != nullptr);
+  CHECK(device.copy(at[0], &eight, 4, first) && device.replay(graph, first));
+  CHECK(at[1][0] == -1 && device.wait(first) && at[1][0] == 8);
+  CHECK(device.begin_capture(first) && device.allocate(64) == nullptr && device.end_capture(first) == nullptr);
+  device.drop_graph(graph);
+  for (int* each : at) device.release(each);
+  device.drop_stream(first);
+  device.drop_stream(second);
+  set_emulated_lazy(false);
+}
+
 }  // namespace
 }  // namespace fastface
 
 int main() {
   using namespace fastface;
+  test_late_streams();
+#if defined(FF_WATCHED)
+  CHECK(faults_of_faultless() == 0);
+  watch::be_quiet(true);
+  for (const Faulty& kernel : faulty_kernels()) {
+    if (kernel.problems() == 0) std::printf("not seen: %s\n", kernel.fault);
+    CHECK(kernel.problems() > 0);
+  }
+  watch::be_quiet(false);
+#endif
   test_parallel();
   test_host_threads();
   const auto test_ops = [](Place place, const char* name) {
@@ -533,10 +631,12 @@ int main() {
     test_blend(place);
     std::printf("%s: passed\n", name);
   };
+#if !defined(FF_WATCHED)
   for (int i = 0; i < kIsaCount; ++i) {
     const Isa isa = static_cast<Isa>(i);
     if (isa_available(isa)) test_ops({&op_table(isa), nullptr}, isa_name(isa));
   }
+#endif
   test_ops({nullptr, &emulated_table()}, "emulated device");
   test_frame_steps(emulated_table());
   return 0;
