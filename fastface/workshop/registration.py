@@ -7,7 +7,7 @@
 3. **Surface**: non-rigid iterative closest points (``nonrigid_icp``), from stiff to supple. A vertex is
    pulled only by a place that is near, faces the same way and is not on the scan's border, and the less the
    farther it is: hair, holes and what is missing do not pull.
-4. What is no surface follows: eyeballs as they are, the inside of the mouth by a smooth map of space.
+4. What is no surface follows: eyeballs and teeth as they are, the rest by a smooth map of space.
 
 Booth et al., "Large scale 3D morphable models", IJCV 126, 2018; Kollias et al., IJCV 2020, section 3.3.
 """
@@ -41,9 +41,9 @@ Start = Literal["cylinder", "similarity"]
 #: Rounds from stiff to supple: stiffness, what landmarks count, how far a place may be (mm), the least cosine
 #: between normals.
 ROUNDS: Final = (
-    (4.0, 8.0, 12.0, 0.5),
-    (2.0, 5.0, 8.0, 0.6),
-    (1.0, 4.0, 6.0, 0.7),
+    (4.0, 8.0, 25.0, 0.5),
+    (2.0, 5.0, 15.0, 0.6),
+    (1.0, 4.0, 8.0, 0.7),
     (0.5, 3.0, 5.0, 0.7),
     (0.3, 3.0, 5.0, 0.7),
 )
@@ -58,6 +58,7 @@ _LEAST_PART: Final = 0.005  # of the scan's triangles: smaller parts that hang t
 _FITS_MM: Final = 4.0
 _FITS_COSINE: Final = 0.5
 _CONTROL: Final = 900
+_LOOSE_SMOOTH: Final = 10.0
 _JAW: Final = frozenset(str(mark) for mark in range(17) if mark != 8)
 _SLIDES: Final = 0.2  # the jaw's contour is where the camera put it
 _EXACT, _WANDERS = 1.0, 40.0  # doubt of a landmark that was given, of one that was read
@@ -234,11 +235,11 @@ def _followed(template: Template, shell: Float64) -> Float64:
     size = float(np.ptp(template.vertices, axis=0).max())
     apart, twin = cKDTree(template.shell).query(template.vertices[loose])
     control = np.unique(np.linspace(0, len(shell) - 1, min(_CONTROL, len(shell))).astype(np.int64))
-    mapping = space_map(template.shell[control], shell[control], 0.1)
+    mapping = space_map(template.shell[control], shell[control], _LOOSE_SMOOTH)
     whole[loose] = np.where((apart < 1e-6 * size)[:, None], shell[twin], mapping(template.vertices[loose]))
-    for ball in template.balls:
-        scale, rotation, translation = similarity(template.vertices[ball], whole[ball])
-        whole[ball] = scale * template.vertices[ball] @ rotation.T + translation
+    for piece in template.rigid:
+        scale, rotation, translation = similarity(template.vertices[piece], whole[piece])
+        whole[piece] = scale * template.vertices[piece] @ rotation.T + translation
     return whole
 
 

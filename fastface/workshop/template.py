@@ -1,7 +1,7 @@
 """The mesh that scans are brought on to: a head model, or any mesh of a face.
 
 Only its surface is laid on scans: of a head model skin, lips and lids, of another mesh the part that the face
-is on. Eyeballs keep their shape and follow, whatever else there is follows the surface around it.
+is on. Eyeballs and teeth keep their shape and follow; whatever else there is follows the surface around it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Template:
 
     ``surface (n,)``: the vertices that are laid on a scan, ``faces (G, 3)`` their triangles by row of
     ``surface``; ``stiffer``, ``gives (n,)``: stiffness around each and how much the scan pulls it; ``face
-    (n,)``: whether it counts when residuals are told. ``balls``: vertices that move as one. Landmarks:
+    (n,)``: whether it counts when residuals are told. ``rigid``: vertices that move as one. Landmarks:
     ``named`` places; ``bare (478, 3)`` as the landmark network reads them off the mesh without colours, NaN
     where it does not; ``painted (478, 3)`` where they lie in photographs, if that is known.
     """
@@ -61,7 +61,7 @@ class Template:
     stiffer: Float64
     gives: Float64
     face: NDArray[np.bool_]
-    balls: tuple[Rows, ...]
+    rigid: tuple[Rows, ...]
     named: Named
     bare: Float64 | None
     painted: Float64 | None
@@ -126,12 +126,21 @@ def _of_model(model: HeadModel, source: str, landmarks: Path | None, reading: bo
         stiffer=stiffer,
         gives=np.where(lids, _LID_GIVES, 1.0),
         face=np.isin(rows, head.face),
-        balls=tuple(eye for eye in head.eyes if len(eye)),
+        rigid=(*(eye for eye in head.eyes if len(eye)), *_teeth(model)),
         named=ibug(marks68) if landmarks is None else read_landmarks(landmarks),
         bare=bare,
         painted=painted,
         cylinder=Cylinder.around(head.vertices[head.face]),
     )
+
+
+def _teeth(model: HeadModel) -> list[Rows]:
+    """The vertices of each tooth, or of what hangs together of them."""
+    triangles = model.triangles[model.material_triangles("teeth")]
+    if not len(triangles):
+        return []
+    part = part_of_each(triangles, len(model.vertices))
+    return [np.unique(triangles[part == number]).astype(np.int64) for number in np.unique(part)]
 
 
 def _bare(model: HeadModel, source: str) -> Float64:
@@ -182,7 +191,7 @@ def _of_mesh(mesh: Scan, path: Path, landmarks: Path | None, reading: bool) -> T
         stiffer=np.ones(len(rows)),
         gives=np.ones(len(rows)),
         face=face & (ahead > 0.1),
-        balls=(),
+        rigid=(),
         named=named,
         bare=bare,
         painted=None,
