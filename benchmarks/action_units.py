@@ -86,6 +86,8 @@ def nearer(point: int, than: int) -> Measure:
 
 WINGS: Final = ((129, 133), (358, 362))
 LIPS: Final = ((0, 17),)
+SLIT: Final = ((13, 14), (82, 87), (312, 317))
+LOWER_LIP: Final = ((14, 17), (87, 84), (317, 314))
 CHEEKS: Final = ((58, 288),)
 IRISES: Final = ((468, 473),)
 MEASURES: Final[dict[str, Measure]] = {
@@ -118,7 +120,7 @@ MEASURES: Final[dict[str, Measure]] = {
     "AU29": nearer(1, 152),
     "AU30L": aside(152),
     "AU30R": lambda found: -aside(152)(found),
-    "AU32": shape("mouthRollLower"),
+    "AU32": lambda found: distance(*SLIT)(found) - distance(*LOWER_LIP)(found),
     "AU33": shape("mouthFunnel", "mouthPucker"),
     "AU34": distance(*CHEEKS),
     "AU41": shape("eyeBlink"),

@@ -72,7 +72,7 @@ ACTION_UNITS: Final[dict[str, tuple[str, dict[str, float]]]] = {
     "AU28": ("lip suck", {"mouthRollLower": 1.0, "mouthRollUpper": 1.0}),
     "AU29": ("jaw thrust", {"jawForward": 1.0}),
     "AU30": ("jaw sideways", {"jawLeft": 1.0, "jawRight": 1.0}),
-    "AU32": ("lip bite", {"mouthRollLower": 1.0, "jawOpen": 0.08, "mouthUpperUp": 0.15}),
+    "AU32": ("lip bite", {"mouthRollLower": 1.0, "jawOpen": 0.08, "mouthUpperUp": 0.25}),
     "AU33": ("cheek blow", {"cheekPuff": 0.7, "mouthFunnel": 0.25, "mouthPucker": 0.25}),
     "AU34": ("cheek puff", {"cheekPuff": 1.0}),
     "AU41": ("lid droop", {"eyeBlink": 0.35}),
