@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -142,11 +143,14 @@ def _tasks(folder: Path) -> list[Task]:
     if not 1 <= len(scans) <= _MOST_SCANS:
         kinds = ", ".join(SUFFIXES)
         raise BadArgument(f"{folder}: wanted 1 to {_MOST_SCANS:,} scans ({kinds}), got {len(scans)}")
-    stems = [scan.stem for scan in scans]
-    return [
-        Task(scan, scan.stem if stems.count(scan.stem) == 1 else f"{scan.stem}_{scan.suffix[1:]}")
-        for scan in scans
+    times = Counter(scan.stem for scan in scans)
+    tasks = [
+        Task(scan, scan.stem if times[scan.stem] == 1 else f"{scan.stem}_{scan.suffix[1:]}") for scan in scans
     ]
+    name, most = Counter(task.name for task in tasks).most_common(1)[0]
+    if most > 1:
+        raise BadArgument(f"{folder}: {most} scans would both be {name}.npz; rename one")
+    return tasks
 
 
 def _said(settings: Settings, template: Template) -> dict[str, Any]:
@@ -308,6 +312,8 @@ def _outcomes(job: Job, tasks: Sequence[Task], processes: int) -> Iterator[tuple
     workers = min(processes, len(tasks))
     if workers <= 1:
         return ((task, _do(job, task, lambda: None)) for task in tasks)
+    # Each process is one core's: its algebra must not start as many threads as there are cores.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return in_processes(Work(_work, _start, (job,), _died), iter(tasks), workers)
 
 
