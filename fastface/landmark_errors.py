@@ -77,11 +77,11 @@ class LandmarkErrors:
     rest: NDArray[np.float16]
 
     @cached_property
-    def taken(self) -> Float32:
+    def taken(self) -> Float64:
         """(2 · 478, K) T of the inverse covariance of errors over ``rest``, 1 - T Tᵀ: all x, then all y."""
         modes = (self.modes.astype(np.float64) / self.rest).transpose(2, 1, 0).reshape(2 * POINT_COUNT, -1)
         u, s, _ = np.linalg.svd(modes, full_matrices=False)
-        taken: Float32 = (u * (s / np.sqrt(1 + s * s))).astype(np.float32)
+        taken: Float64 = u * (s / np.sqrt(1 + s * s))
         return taken
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -141,7 +141,7 @@ class LandmarkTerm:
     level: Float64  # (2, 2)
     weight: Float64  # (478, 2, 2) px → rows
     bias: Float64  # (6, 478, 2) of the rows
-    taken: Float32  # (2 · 478, K) T
+    taken: Float64  # (2 · 478, K) T
 
     @classmethod
     def of(
@@ -164,8 +164,8 @@ class LandmarkTerm:
         x, y = direction = self.level @ facing[:2]
         off = (self.weight @ (projection.pixel - self.target)[:, :, None])[:, :, 0]
         rows = (off + np.tensordot(terms(direction), self.bias, axes=1)).T.ravel()
-        inner = self.taken.T @ rows
-        left = rows - self.taken @ inner
+        inner = np.einsum("rk,r->k", self.taken, rows)  # too little to wake BLAS's threads for
+        left = rows - np.einsum("rk,k->r", self.taken, inner)
         # A turn by w moves the direction by w × facing.
         turned = self.level @ -cross_matrix(facing)[:2]
         by_direction = np.array([[0, 0], [1, 0], [0, 1], [2 * x, 0], [y, x], [0, 2 * y]])
@@ -183,8 +183,8 @@ class LandmarkTerm:
     def normal(self, look: LandmarkLook) -> Float64:
         """The lower triangle of JᵀΣ⁻¹J."""
         jacobian = self.jacobian(look)
-        # Two rows at a time are too little to wake BLAS's threads for.
-        inner = np.concatenate([jacobian[row : row + 2] @ self.taken for row in range(0, len(jacobian), 2)])
+        taken = self.taken.astype(np.float32)
+        inner = np.concatenate([jacobian[row : row + 2] @ taken for row in range(0, len(jacobian), 2)])
         normal: Float64 = lower_gram(jacobian) - np.tril(inner @ inner.T)
         return normal
 
