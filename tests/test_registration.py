@@ -112,13 +112,15 @@ def test_a_scan_comes_on_to_the_default_head(head: HeadModel) -> None:
     assert np.median(nearest) < 2  # the record takes the scan to where the mesh is
 
 
-def test_landmarks_are_read_off_pictures_when_none_are_given(head: HeadModel) -> None:
-    template = open_template("default")
+def test_landmarks_are_read_off_pictures_when_none_are_given(head: HeadModel, tmp_path: Path) -> None:
+    """Of a template mesh and of a scan, in centimetres both."""
+    rows, triangles = small_mesh(head, 4.0)
+    np.savez(tmp_path / "mine.npz", vertices=head.vertices[rows] / 10, triangles=triangles)
+    template = open_template(str(tmp_path / "mine.npz"))
     made = synthetic_scan(head, 5, expression=SMILE, unit_mm=10, turn=0.08)
     found = register_scan(template, Scan(made.vertices, made.triangles), "scan")
     face = template.surface[template.face]
-    away = off_mm(found.vertices[face], made.truth[face])
-    assert away.mean() < 2.5
+    assert off_mm(found.vertices[face], made.truth[rows[face]]).mean() < 2.5
     assert found.colors is None
     assert found.record["unit_mm"] == 10
 
@@ -514,8 +516,15 @@ def test_outliers_can_stay(small: Small, scans: Path, tmp_path: Path) -> None:
     shutil.copytree(scans.parent / "landmarks", tmp_path / "landmarks")
     output = tmp_path / "registered"
     words = command(few, output, small, "--jobs", "1")
-    first = json.loads(CliRunner().invoke(app, words).stdout)
+    first = json.loads(CliRunner().invoke(app, [*words, "--pictures"]).stdout)
     assert [entry["scan"] for entry in first["outliers"]] == ["half.npz"]
+    for name in ("p2", "half"):  # the scan in the first column, its template in the second, and so on
+        picture = cv2.imread(str(output / "pictures" / f"{name}.jpg"))
+        height, width = picture.shape[:2]
+        columns = [
+            picture[height // 4 :, width * column // 4 : width * (column + 1) // 4] for column in range(4)
+        ]
+        assert min(float(np.std(column.astype(np.float32), axis=(0, 1)).max()) for column in columns) > 10
     assert not (output / "half.npz").exists()
     kept = json.loads(CliRunner().invoke(app, [*words, "--keep-outliers"]).stdout)
     assert kept["kept"] == 2
