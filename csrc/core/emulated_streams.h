@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -81,24 +82,26 @@ class EmulatedStreams {
     const Lock lock(mutex_);
     if (!lazy_ || stream == nullptr || of(stream).captured != nullptr) return false;
     of(stream).captured = std::make_unique<Graph>();
-    ++captures_;
+    spoilt_[std::this_thread::get_id()] = false;
     return true;
   }
   std::unique_ptr<Graph> end_capture(Stream stream) {
     const Lock lock(mutex_);
-    --captures_;
     std::unique_ptr<Graph> graph = std::move(of(stream).captured);
-    return std::exchange(spoilt_, false) ? nullptr : std::move(graph);
+    const auto capture = spoilt_.extract(std::this_thread::get_id());
+    return capture.empty() || capture.mapped() ? nullptr : std::move(graph);
   }
   void replay(const Graph& graph, Stream stream) {
     const Lock lock(mutex_);
     for (const Work& work : graph) put_off(stream, work);
   }
-  // A driver that gives or takes memory spoils what is being captured.
+  // Giving or taking memory spoils what the same thread captures.
   bool may_allocate() {
     const Lock lock(mutex_);
-    spoilt_ |= captures_ > 0;
-    return captures_ == 0;
+    const auto capture = spoilt_.find(std::this_thread::get_id());
+    if (capture == spoilt_.end()) return true;
+    capture->second = true;
+    return false;
   }
 
  private:
@@ -131,9 +134,8 @@ class EmulatedStreams {
   std::recursive_mutex mutex_;
   std::map<Stream, std::shared_ptr<Queue>> queues_;
   std::uintptr_t made_ = 0;
-  int captures_ = 0;
+  std::map<std::thread::id, bool> spoilt_;  // of those who capture
   std::atomic<bool> lazy_{false};
-  bool spoilt_ = false;
 };
 
 }  // namespace fastface

@@ -129,7 +129,7 @@ Piece Device::allocate(std::int64_t bytes) {
 
 void Device::release(Piece piece, std::int64_t bytes) {
   const std::int64_t size = rounded(bytes);
-  if (idle_bytes_ + size > kMostIdle && !capturing_) {
+  if (idle_bytes_ + size > kMostIdle && captures_ == 0) {
     const Scope scope(runtime_);
     runtime_->release(piece.data);
     return;

@@ -58,7 +58,7 @@ class Device {
   void join(StreamPointer& last, const StreamPointer& stream) const;
   bool try_join(StreamPointer& last, const StreamPointer& stream) const;
   // While work is captured nothing may be given back to the driver.
-  void set_capturing(bool capturing) { capturing_ = capturing; }
+  void set_capturing(bool capturing) { captures_ += capturing ? 1 : -1; }
   [[noreturn]] void fail(const std::string& what) const;
 
   static std::int64_t rounded(std::int64_t bytes);
@@ -68,7 +68,7 @@ class Device {
   Runtime* runtime_;
   std::multimap<std::int64_t, Piece> idle_;
   std::int64_t idle_bytes_ = 0;
-  bool capturing_ = false;
+  int captures_ = 0;
 };
 
 // A stream that reads what may not be written to. One of ours has done so when it is gone: it need not be kept.
