@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fastface.errors import ProviderUnavailable
 from fastface.runtime.cuda_driver import Device, devices
@@ -61,7 +61,12 @@ def main() -> int:
         print("fastface: error: bench --gpu wants an NVIDIA GPU and its driver, found none", file=sys.stderr)
         return 1
     start = time.monotonic()
-    outcomes, path = check(found[0], start, quiet)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        outcomes, path = check(found[0], start, quiet)
+    finally:
+        for process in list(_Running.alive):
+            process.kill()
     if not quiet:
         print(f"{time.monotonic() - start:.0f} s in all")
     print(path)
@@ -162,6 +167,8 @@ def _step(name: str, command: Sequence[str], limit_s: float, more: dict[str, str
 class _Running:
     """A process with all that it starts, and what it says so far in build/gpu/NAME.log."""
 
+    alive: ClassVar[set[_Running]] = set()
+
     def __init__(
         self, command: Sequence[str], name: str, cwd: Path = WORK, more: dict[str, str] | None = None
     ) -> None:
@@ -176,6 +183,7 @@ class _Running:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self.alive.add(self)
 
     def end(self, limit_s: float) -> tuple[bool, str]:
         """Whether it ended well within that time, and what it said."""
@@ -184,10 +192,18 @@ class _Running:
             self._process.wait(max(limit_s, 1.0))
         except subprocess.TimeoutExpired:
             late = f"\nnot done within {limit_s:.0f} s"
+            self.kill()
+        self.alive.discard(self)
+        said = self._log.read_text(errors="replace") + late
+        return self._process.returncode == 0 and not late, said
+
+    def kill(self) -> None:
+        os.killpg(self._process.pid, signal.SIGTERM)  # so that a build ends the jobs it gave out
+        try:
+            self._process.wait(3)
+        except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        said = self._log.read_text(errors="replace") + late
-        return self._process.returncode == 0, said
 
 
 def _result_path(device: Device) -> Path:
