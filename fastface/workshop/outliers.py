@@ -57,9 +57,12 @@ def judge(records: dict[str, dict[str, Any]]) -> dict[str, Judged]:
         reasons = []
         for key, measure in MEASURES.items():
             value, score = float(values[key][row]), float(scores[key][row])
-            shown = f"{value:.0%}" if key == "uncovered" else f"{value:.2f}"
+            shown, most = (
+                f"{number:.0%}" if key == "uncovered" else f"{number:.2f}"
+                for number in (value, measure.limit)
+            )
             if not value <= measure.limit:
-                reasons.append(f"{shown} {measure.words}, more than {measure.limit:g}")
+                reasons.append(f"{shown} {measure.words}, more than {most}")
             elif score > LARGEST_SCORE:
                 reasons.append(f"{shown} {measure.words}, {score:.1f} deviations from the other scans")
         told = {key: round(float(scores[key][row]), 2) for key in MEASURES if len(names) >= LEAST_SCANS}
