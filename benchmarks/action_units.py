@@ -5,8 +5,8 @@
 
 Each unit is rendered at rising intensities, and the landmark networks read the frames in two ways:
 
-- **score**: the blendshape score that should answer, or where the network has none, a distance between
-  landmarks (in outer-eye distances) or a depth; the fitted pose for units of the head;
+- **score**: the blendshape score that should answer, or where the network has none that does, distances
+  between landmarks (in outer-eye distances); the fitted pose for units of the head;
 - **movement**: how the landmarks have moved since intensity 0, refitted to the head model's coefficients, and
   how much of the unit's own pattern that is (``rereading.Refit.amount``).
 
@@ -74,16 +74,6 @@ def aside(point: int) -> Measure:
     return measured
 
 
-def nearer(point: int, than: int) -> Measure:
-    """How much nearer one landmark is than another, in outer-eye distances."""
-
-    def measured(found: FaceLandmarks) -> float:
-        eyes = np.linalg.norm(found.points_px[33] - found.points_px[263])
-        return float((found.depth_px[than] - found.depth_px[point]) / eyes)
-
-    return measured
-
-
 WINGS: Final = ((129, 133), (358, 362))
 LIPS: Final = ((0, 17),)
 SLIT: Final = ((13, 14), (82, 87), (312, 317))
@@ -117,7 +107,7 @@ MEASURES: Final[dict[str, Measure]] = {
     "AU26": shape("jawOpen"),
     "AU27": shape("jawOpen"),
     "AU28": distance(*LIPS, sign=-1),
-    "AU29": nearer(1, 152),
+    "AU29": distance((0, 152)),
     "AU30L": aside(152),
     "AU30R": lambda found: -aside(152)(found),
     "AU32": lambda found: distance(*SLIT)(found) - distance(*LOWER_LIP)(found),
@@ -209,13 +199,18 @@ def main(
         kept = json.loads(json_path.read_text())
         if (kept["model"], kept["steps"]) != (name, steps):
             raise typer.BadParameter(f"{json_path} is of {kept['model']}, {kept['steps']} steps")
-    people = [
-        p for p in find_portraits(photos, [i for i in ids.split(",") if i]) if p.id not in kept["people"]
-    ]
+    people = find_portraits(photos, [i for i in ids.split(",") if i])
+
+    def measured(person: Portrait) -> dict[str, Answer]:
+        known: dict[str, Answer] = kept["people"].get(person.id, {})
+        missing = [unit for unit in wanted if unit not in known]
+        fresh = known | (bench.person(person, missing) if missing else {})
+        return {unit: fresh[unit] for unit in spelled() if unit in fresh}
+
     with ThreadPoolExecutor(threads) as pool, Progress(console=console, transient=True) as progress:
         bar = progress.add_task(name, total=len(people))
-        for person, answers in zip(people, pool.map(lambda p: bench.person(p, wanted), people), strict=True):
-            kept["people"][person.id] = answers
+        for person, found in zip(people, pool.map(measured, people), strict=True):
+            kept["people"][person.id] = found
             progress.advance(bar)
             if json_path:
                 write_whole(json_path, dumped(kept).encode())

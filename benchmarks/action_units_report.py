@@ -39,7 +39,7 @@ def summary(kept: dict[str, Any]) -> tuple[list[str], bool]:
     ]
     failed = False
     for unit in next(iter(people.values()), {}):
-        of = {name: person[unit] for name, person in people.items()}
+        of = {name: person[unit] for name, person in people.items() if unit in person}
         missing = [f"{name} ({best(answer):.2f})" for name, answer in of.items() if not answers(answer)]
         failed |= bool(missing)
         counts = [
@@ -75,9 +75,10 @@ _INTRODUCTION: Final = """# Every action unit on every face
 
 Each unit at intensities 0, 0.1 … 1 on 27 neutral portraits (`../shared/data/photos/london`); the landmark
 network reads the frames. A unit answers on a face when Spearman's correlation of intensity and reading is at
-least 0.95 in one of two readings: the network's own **score** (a blendshape score, a distance or a depth; the
-fitted pose for the head), or the **movement** of the landmarks along what the head model expects of the unit
-(1: just as far). In brackets the better correlation of whoever falls below. Made by
+least 0.95 in one of two readings: the network's own **score** (a blendshape score, or distances between
+landmarks; the fitted pose for the head), or the **movement** of the landmarks, refitted to coefficients,
+along the unit's own (1: just as far). Where neither does, the mean of five readings decides. In brackets the
+better correlation of whoever falls below. Made by
 
     python -m benchmarks.action_units --json benchmarks/results/action-units-default.json
     python -m benchmarks.action_units --model ict.npz --json benchmarks/results/action-units-ict.json
@@ -86,6 +87,19 @@ fitted pose for the head), or the **movement** of the landmarks along what the h
 """
 
 _REASONS: Final = """
+## Who falls below, and why
+
+- **042, AU1 and AU41.** This photo's own brows are raised by about as much as AU1 raises them. What a photo
+  shows gives way to what is asked, so the brows change their shape and hardly their height; the lids below them
+  move little.
+- **008, 125, 141, closing eyes.** The brows lie so close above the lids that there is hardly any bare skin to
+  draw a closed lid from; it comes out dark with hair, and the network takes it for an eye half open.
+- **018 and 117, AU29 on ICT.** A jaw that comes forward hardly shows from the front.
+- **006, AU25.** The photo's own raised upper lip gives way while the lower lip begins to part from it.
+
+On single units one of the readings is blind: the network's scores hardly know dimples on the default head
+(AU14), a bitten lip (AU32) or a tightened lid on narrow eyes (AU6, AU41); the movement of landmarks does not see
+lids that close over an iris as well as the score does.
 """
 
 
