@@ -92,14 +92,15 @@ _REASONS: Final = """
 - **042, AU1 and AU41.** This photo's own brows are raised by about as much as AU1 raises them. What a photo
   shows gives way to what is asked, so the brows change their shape and hardly their height; the lids below
   them move little.
-- **008, 125, 141, closing eyes.** The brows lie so close above the lids that there is hardly any bare skin to
-  draw a closed lid from; it comes out dark with hair, and the network takes it for an eye half open.
+- **008, 125, 141, closing eyes.** A closed lid is drawn from what lies between lashes and brow. Where the
+  brows lie low (008) hair gets into it, on ICT the open lid's crease may stay (125, 141); the pictures close,
+  but the network takes the dark line for the edge of a lid.
 - **018 and 117, AU29 on ICT.** A jaw that comes forward hardly shows from the front.
 - **006, AU25.** The photo's own raised upper lip gives way while the lower lip begins to part from it.
 
 On single units one of the readings is blind: the network's scores hardly know dimples on the default head
-(AU14), a bitten lip (AU32) or a tightened lid on narrow eyes (AU6, AU41); the movement of landmarks does not
-see lids that close over an iris as well as the score does.
+(AU14) and miss a bitten lip (AU32) on a third of the faces; the movement of landmarks misses some eyes that
+close on ICT.
 """
 
 
