@@ -189,7 +189,7 @@ def test_memory_in_use_by_a_graph_is_given_to_nobody(cpu: Engine, face: FittedFa
     desk = _DeskOnDevice(renderer._face, late.stream())  # captured on one stream, replayed on another
     images = desk.render(rows, None).images
     fixed = (*vars(renderer._face).values(), *vars(renderer._face.shading).values())
-    sizes = [array.nbytes for array in fixed if isinstance(array, DeviceArray)]
+    sizes = sorted((array.nbytes for array in fixed if isinstance(array, DeviceArray)), reverse=True)
     del desk, renderer, engine, fixed
     gc.collect()
     for size in sizes:  # whatever was given back is overwritten
