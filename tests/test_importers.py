@@ -358,18 +358,19 @@ def test_seams_are_closed_but_lips_that_touch_stay_apart() -> None:
 
 
 def test_a_size_that_no_unit_explains_is_refused_and_can_be_told(one: Person) -> None:
-    from fastface.importers import carrying
+    from fastface.importers.laying import pose_of
+    from fastface.importers.template import template
 
-    home = carrying.template()
+    home = template()
     marks = home.marks
     for unit in (0.001, 1.0, 10.0, 1000.0):
-        pose = carrying._pose(home, marks._replace(points=marks.points / unit), None, "here")
+        pose = pose_of(home, marks._replace(points=marks.points / unit), None, "here")
         assert pose.unit_mm == unit
         assert np.abs(pose.rotation - np.eye(3)).max() < 1e-6
     odd = marks._replace(points=marks.points / 300)
     with pytest.raises(BadModelFile, match=r"human size if its unit is 300 mm .*--unit"):
-        carrying._pose(home, odd, None, "here")
-    assert carrying._pose(home, odd, 300.0, "here").unit_mm == 300
+        pose_of(home, odd, None, "here")
+    assert pose_of(home, odd, 300.0, "here").unit_mm == 300
 
 
 class Blind:
@@ -387,16 +388,17 @@ def test_a_mesh_without_a_face_is_refused(one: Person) -> None:
 
 def test_a_face_that_the_mesh_does_not_follow_is_refused(one: Person) -> None:
     """Landmarks as of a face, on a surface that is none."""
-    from fastface.importers import carrying
     from fastface.importers.correspondence_map import Surface
+    from fastface.importers.laying import Pose, lay
+    from fastface.importers.template import template
 
-    home = carrying.template()
+    home = template()
     rng = np.random.default_rng(0)
     rough = one.vertices + rng.normal(0, 6, one.vertices.shape)
     surface = Surface(rough, one.triangles.astype(np.int32))
-    pose = carrying.Pose(1.0, np.eye(3), np.zeros(3))
+    pose = Pose(1.0, np.eye(3), np.zeros(3))
     with pytest.raises(BadModelFile, match="laid onto"):
-        carrying._laid(home, pose, home.marks, surface, "rough")
+        lay(home, pose, home.marks, surface, "rough")
 
 
 # ---------------------------------------------------------------- hostile files

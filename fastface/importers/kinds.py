@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from fastface.importers.bfm import read_bfm
-from fastface.importers.carrying import Fitted, carry
+from fastface.importers.carrying import carry
 from fastface.importers.flame import read_flame
 from fastface.importers.gltf import read_gltf
 from fastface.importers.gnm import read_gnm
+from fastface.importers.laying import Fitted
 from fastface.importers.lsfm import read_lsfm
 from fastface.importers.published import Published
 from fastface.importers.sequence import read_sequence

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastface.importers.correspondence_map import Surface
+from fastface.importers.laying import Placed, Pose, Reading
 from fastface.importers.published import Published, workshop
+from fastface.importers.template import Template
 from fastface.morphable import MATERIALS
-
-if TYPE_CHECKING:
-    from fastface.importers.carrying import Placed, Pose, Reading, Template
 
 Float32 = NDArray[np.float32]
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface.errors import BadModelFile
-from fastface.importers.carrying import UNITS_MM, Pose
 from fastface.importers.correspondence_map import similarity
+from fastface.importers.laying import UNITS_MM, Pose
 
 Float64 = NDArray[np.float64]
 

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from fastface.correspondence import Detector
 from fastface.errors import BadModelFile
-from fastface.importers.carrying import Pose
 from fastface.importers.components import part_of_each, weld
 from fastface.importers.correspondence_map import Surface, Touch, similarity, space_map
+from fastface.importers.laying import Pose
 from fastface.importers.pointing import Bare, point_out
 from fastface.workshop.cylinder import correspondences
 from fastface.workshop.nonrigid_icp import Deformation

@@ -18,10 +18,10 @@ from fastface.correspondence import IRISES
 from fastface.errors import BadModelFile
 from fastface.fitting import FACE_RIM
 from fastface.head_models import open_model
-from fastface.importers.carrying import Template as DefaultHead
-from fastface.importers.carrying import template as default_head
 from fastface.importers.components import part_of_each, weld
 from fastface.importers.pointing import Bare, Marks, point_out
+from fastface.importers.template import Template as DefaultHead
+from fastface.importers.template import template as default_head
 from fastface.landmark_tables import LANDMARKS68
 from fastface.morphable import HeadModel, load_default, read_arrays
 from fastface.painted_face import vertex_normals
