@@ -53,6 +53,8 @@ STEPS: Final = (2, 3)  # with each matrix: more change nothing
 #: Units that make the paper's weights those of the statistics: an error of the landmarks of one standard
 #: deviation and an identity of one cost the same. See docs/fitting.md for what other units would give.
 _LANDMARK_UNIT: Final = 30**0.5
+#: Errors are measured on faces nearly neutral: a whole expression adds so many of their variances.
+_EXPRESSIVE: Final = 2.0
 _FEATURE_UNIT: Final = 260.0
 _COUNTED: Final = 2000  # as so many points a face counts, however many are sampled
 _ROBUST: Final = 4.0  # times the median residual: from here on a point counts less
@@ -314,9 +316,10 @@ class TextureFitter:
             raise BadArgument(f"mask must be ({height}, {width}) bool, got {mask.shape} {mask.dtype}")
         target = _checked(landmarks_px, height, width)
         first = start or self.fitter.fit(landmarks_px, height, width)
-        marks = LandmarkTerm.of(self.errors, self.weights.landmark_share, self._landmarks, target)
         scene = self._scene(photo, first, mask)
         state = _started(first, float(np.log(1.3 * max(height, width))))
+        share = self.weights.landmark_share / (1 + _EXPRESSIVE * float(state.rest @ state.rest) ** 2)
+        marks = LandmarkTerm.of(self.errors, share, self._landmarks, target)
         for steps in STEPS:
             state = self._improve(marks, state, scene, steps)
         fit = self._fit_of(state, target)
