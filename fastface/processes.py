@@ -91,6 +91,10 @@ class _Pool(Generic[Task, Outcome]):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             return self._pool.submit(self._work.do, task)
+        except BrokenProcessPool as error:  # one died since the last result: told in this task's turn
+            future: Future[Outcome] = Future()
+            future.set_exception(error)
+            return future
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -29,6 +29,7 @@ from fastface.importers.gltf import read_gltf
 from fastface.importers.gnm import read_gnm
 from fastface.importers.kinds import KINDS
 from fastface.importers.lsfm import read_lsfm
+from fastface.importers.obj import HEADS
 from fastface.importers.ply import read_ply
 from fastface.importers.published import Published, arkit_name
 from fastface.importers.sequence import read_sequence
@@ -718,6 +719,14 @@ def test_hostile_ply_is_refused(tmp_path: Path, one: Person, old: bytes, new: by
     made.write_ply(tmp_path / "a.ply", few.vertices, few.triangles - 1000)
     with pytest.raises(BadModelFile, match="corners"):
         read_ply(tmp_path / "a.ply")
+
+
+def test_text_ply_has_the_limits_of_texts(tmp_path: Path, one: Person) -> None:
+    few = small(one)
+    made.write_ply(tmp_path / "a.ply", few.vertices, few.triangles, text=True)
+    for most, wanted in (({"bytes": 5_000}, "bytes of text"), ({"lines": 300}, "lines")):
+        with pytest.raises(BadModelFile, match=wanted):
+            read_ply(tmp_path / "a.ply", limits=HEADS._replace(**most))
 
 
 def test_a_folder_must_hold_a_neutral_and_meshes_of_its_size(tmp_path: Path, one: Person) -> None:

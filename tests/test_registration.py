@@ -327,6 +327,8 @@ def test_landmarks_in_every_format(tmp_path: Path) -> None:
         ("a.csv", "1,2,3\n" * 67),
         ("a.csv", "\x00\udcff"),
         ("a.json", '{"chin": {"x": 1}}'),
+        ("a.json", json.dumps({str(mark): "123" for mark in range(9)})),
+        ("a.json", json.dumps({str(mark): [10**400, 2, 3] for mark in range(9)})),
         ("a.json", "[" * 100_000),
         ("a.json", "[[1, 2, 3]]"),
         ("a.json", '"chin"'),
@@ -376,6 +378,33 @@ def test_colours_come_from_vertices_and_from_images(head: HeadModel, tmp_path: P
     assert np.abs(found[:, 2] - 255 * place[:, 1]).max() < 6
     (tmp_path / "skin.png").unlink()
     assert "skin.png" in read_scan(tmp_path / "flat.obj").note
+
+
+@pytest.mark.parametrize(
+    ("library", "material"),
+    [
+        ("skin.mtl", b"map_Kd   "),  # no name
+        ("skin.mtl", b"\n" * (1 << 20)),  # what a pattern over lines would go through again at each of them
+        ("skin.mtl", b"map_Kd " + b"a" * 400),
+        ("skin.mtl", b"map_Kd a\0.png"),
+        ("skin.mtl", b"map_Kd .."),
+        ("a" * 400, b""),
+        ("..", b""),
+    ],
+)
+def test_a_material_that_is_none_means_no_colours(tmp_path: Path, library: str, material: bytes) -> None:
+    (tmp_path / "skin.mtl").write_bytes(material)
+    vertices = [f"v {x} {x * x} 0\nvt {x / 60} 0" for x in range(60)]
+    (tmp_path / "a.obj").write_text("\n".join([f"mtllib {library}", *vertices, "f 1/1 2/2 3/3"]))
+    scan = read_scan(tmp_path / "a.obj")
+    assert not scan.coloured
+    assert scan.note.startswith("no colours: ")
+
+
+def test_colours_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.obj").write_text("\n".join([f"v {x} {x * x} 0 r g b" for x in range(60)] + ["f 1 2 3"]))
+    with pytest.raises(BadModelFile, match=r"a\.obj: wanted three numbers a colour"):
+        read_scan(tmp_path / "a.obj")
 
 
 @pytest.mark.parametrize(
@@ -500,6 +529,14 @@ def test_a_folder_of_scans(small: Small, scans: Path, tmp_path: Path) -> None:
     after = {path.name: path.stat().st_mtime_ns for path in output.glob("*.npz")}
     assert {name for name in after if after[name] != before[name]} == {"p1.npz"}
 
+    # A mesh whose record is not what was written here is made again.
+    odd = Registered.load(output / "p3.npz")
+    odd.record.update(status="registered", mean_mm="little")
+    odd.save(output / "p3.npz")
+    again = json.loads(CliRunner().invoke(app, words).stdout)
+    assert (again["kept"], again["registered"]) == (8 - 1, 6)
+    after = {path.name: path.stat().st_mtime_ns for path in output.glob("*.npz")}
+
     # With other settings it is refused, and anew when asked to.
     refused = CliRunner().invoke(app, [*words, "--unit", "10"])
     assert refused.exit_code == 1
@@ -577,3 +614,4 @@ def test_folders_that_make_no_sense_are_refused(small: Small, scans: Path, tmp_p
         assert refused.exit_code == 1, words
         assert len(refused.stderr.splitlines()) == 1, refused.stderr
         assert json.loads(refused.stdout)["error"]["type"] in (BadArgument.__name__, BadModelFile.__name__)
+    assert not (scans / "outliers").exists()

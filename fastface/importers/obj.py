@@ -170,7 +170,10 @@ def _colors(lines: list[bytes], label: str) -> NDArray[np.uint8] | None:
     """(V, 3) where red, green and blue in 0 … 1 (or 0 … 255) stand behind the place; None without."""
     if any(len(line.split()) != 6 for line in lines):
         return None
-    table = np.loadtxt(lines, dtype=np.float64, usecols=(3, 4, 5), comments=None, ndmin=2)
+    try:
+        table = np.loadtxt(lines, dtype=np.float64, usecols=(3, 4, 5), comments=None, ndmin=2)
+    except ValueError as error:
+        raise BadModelFile(f"{label}: wanted three numbers a colour: {str(error)[:120]}") from error
     if not np.isfinite(table).all() or table.min() < 0 or table.max() > 255:
         raise BadModelFile(f"{label}: wanted colours in 0 … 1 or 0 … 255")
     scale = 255.0 if table.max() <= 1 else 1.0

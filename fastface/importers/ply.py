@@ -42,7 +42,7 @@ def read_ply(path: str | os.PathLike[str], *, limits: Limits = HEADS) -> ObjMesh
     colors: NDArray[np.uint8] | None = None
     try:
         order, elements, start = _header(data, limits, label)
-        body = _Text(data[start:]) if order == "" else _Binary(data, start, order)
+        body = _text(data[start:], limits, label) if order == "" else _Binary(data, start, order)
         vertices: NDArray[np.float64] | None = None
         triangles = np.zeros((0, 3), np.int32)
         for element in elements:
@@ -92,7 +92,7 @@ class _Text:
     """The numbers of a text file, line by line."""
 
     def __init__(self, data: bytes) -> None:
-        self._lines = data.decode("ascii").splitlines()
+        self._lines = data.splitlines()
         self._at = 0
 
     def _rows(self, element: _Element) -> list[str]:
@@ -100,7 +100,7 @@ class _Text:
         if len(rows) < element.size:
             raise ValueError(f"{element.size} lines of {element.name} wanted, {len(rows)} are left")
         self._at += element.size
-        return rows
+        return [row.decode("ascii") for row in rows]
 
     def table(self, element: _Element) -> NDArray[np.float64]:
         """(count, properties) of an element without lists."""
@@ -119,6 +119,13 @@ class _Text:
         self._rows(element)
 
 
+def _text(data: bytes, limits: Limits, label: str) -> _Text:
+    need(len(data) <= limits.bytes, label, f"wanted at most {limits.bytes} bytes of text, got {len(data)}")
+    lines = data.count(b"\n") + data.count(b"\r")
+    need(lines <= limits.lines, label, f"wanted at most {limits.lines} lines, got {lines}")
+    return _Text(data)
+
+
 class _Binary:
     """The numbers of a binary file."""
 
@@ -134,9 +141,12 @@ class _Binary:
 
     def table(self, element: _Element) -> NDArray[np.float64]:
         """(count, properties) of an element without lists."""
+        rows = self._rows(element)
+        return np.stack([rows[name].astype(np.float64) for name in rows.dtype.names or ()], axis=1)
+
+    def _rows(self, element: _Element) -> NDArray[Any]:
         fields = [(str(i), self._order + p.kind) for i, p in enumerate(element.properties)]
-        rows = self._take(np.dtype(fields), element.size)
-        return np.stack([rows[name].astype(np.float64) for name, _ in fields], axis=1)
+        return self._take(np.dtype(fields), element.size)
 
     def lists(self, element: _Element) -> list[NDArray[np.int64]] | NDArray[np.int64]:
         """The first list of each row; (rows, 3) when all are triangles."""
@@ -166,6 +176,9 @@ class _Binary:
 
     def skip(self, element: _Element) -> None:
         """Pass over an element."""
+        if not any(item.counted_by for item in element.properties):
+            self._rows(element)  # at once: rows without lists may be millions that take up no byte
+            return
         for _ in range(element.size):
             for item in element.properties:
                 self._row(item)

@@ -39,6 +39,10 @@ PICTURES: Final = "pictures"
 _STALE_SECONDS: Final = 3600
 _MOST_SCANS: Final = 20_000
 _MOST_REPORT_BYTES: Final = 64 << 20
+_MOST: Final = 1e9
+_TEXTS: Final = ("scan", "sha256")
+_NUMBERS: Final = ("covered", "mean_mm", "median_mm", "p95_mm", "landmark_mm", "distortion")
+_ENTRY: Final = frozenset({"name", "status", "scores", "reasons"})
 _RECORD: Final = {"record": ARRAYS["record"]}
 
 
@@ -55,7 +59,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Task:
-    """A scan, the name of its mesh and, where landmarks are given, its name among them."""
+    """A scan and the name of its mesh."""
 
     scan: Path
     name: str
@@ -106,7 +110,7 @@ def register_folder(
     tasks = _tasks(scans)
     landmarks = None if settings.landmarks is None else Landmarks(settings.landmarks)
     template = open_template(settings.template, settings.template_landmarks, reading=landmarks is None)
-    _prepare(scans, output, _said(settings, template), overwrite=overwrite)
+    _prepare(scans, output, _said(settings, template), overwrite=overwrite, pictures=pictures)
     made = _made(output)
     wanted = [task for task in tasks if _differs(made.get(task.name), task, landmarks)]
     begin(len(tasks), len(tasks) - len(wanted))
@@ -169,11 +173,12 @@ def _said(settings: Settings, template: Template) -> dict[str, Any]:
     }
 
 
-def _prepare(scans: Path, output: Path, said: dict[str, Any], *, overwrite: bool) -> None:
+def _prepare(scans: Path, output: Path, said: dict[str, Any], *, overwrite: bool, pictures: bool) -> None:
     try:
-        (output / OUTLIERS).mkdir(parents=True, exist_ok=True)
-        if output.samefile(scans):
+        if output.exists() and output.samefile(scans):
             raise BadArgument(f"{output}: the output folder must not be the folder of the scans")
+        for folder in (OUTLIERS, *([PICTURES] if pictures else [])):
+            (output / folder).mkdir(parents=True, exist_ok=True)
         there = [path for place in (output, output / OUTLIERS) for path in place.glob("*.npz")]
         for path in (path for place in (output, output / OUTLIERS) for path in place.glob(".*.tmp")):
             if time.time() - path.stat().st_mtime > _STALE_SECONDS:
@@ -231,9 +236,19 @@ def _made(output: Path) -> dict[str, dict[str, Any]]:
                 record = json.loads(str(read_arrays(path, _RECORD)["record"][()]))
             except (BadModelFile, ValueError, RecursionError):
                 continue
-            if isinstance(record, dict):
+            if _is_record(record):
                 records[path.stem] = record
     return records
+
+
+def _is_record(record: object) -> bool:
+    """Whether it holds what is told of a mesh, and nothing that only the report says."""
+    if not isinstance(record, dict) or not _ENTRY.isdisjoint(record) or record.get("covered") is None:
+        return False
+    texts, numbers = ([record.get(key, b"") for key in keys] for keys in (_TEXTS, _NUMBERS))
+    return all(isinstance(text, str) for text in texts) and all(
+        number is None or (isinstance(number, int | float) and abs(number) < _MOST) for number in numbers
+    )
 
 
 def _differs(record: dict[str, Any] | None, task: Task, landmarks: Landmarks | None) -> bool:
@@ -377,6 +392,5 @@ def _draw(job: Job, task: Task, scan: Scan, found: Registered) -> None:
     from fastface.images import write_image
     from fastface.workshop.registration_picture import registration_picture
 
-    (job.output / PICTURES).mkdir(exist_ok=True)
     picture = registration_picture(job.template, scan, found)
     write_image(job.output / PICTURES / f"{task.name}.jpg", picture, quality=92)

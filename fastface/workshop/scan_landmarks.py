@@ -172,10 +172,10 @@ def _collected(entries: list[tuple[str, Any]], label: str) -> Named:
         need(0 < len(key) <= 80, label, f"wanted a name of 1 to 80 characters, got {name!r:.90}")
         need(key not in named, label, f"the landmark {name!r} is there twice")
         try:
-            if len(numbers) != 3:
+            if not isinstance(numbers, list) or len(numbers) != 3:
                 raise ValueError
             place = np.array([float("nan" if word is None else word) for word in numbers])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise BadModelFile(f"{label}: wanted x, y, z of {name!r}, got {numbers!s:.80}") from None
         if np.isnan(place).any():
             continue

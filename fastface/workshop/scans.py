@@ -7,7 +7,6 @@ sRGB if there are any). Whatever is in the file, a damaged or hostile one is a `
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +26,6 @@ Float64 = NDArray[np.float64]
 LIMITS: Final = Limits(bytes=512 << 20, lines=12_000_000, vertices=3_000_000, triangles=6_000_000)
 _FARTHEST: Final = 1e9
 _MOST_LIBRARY_BYTES: Final = 1 << 20
-_IMAGE: Final = re.compile(rb"^\s*map_Kd\s+(.+?)\s*$", re.MULTILINE)
 _VERTICES: Final = ArraySpec("float", 2, "(V, 3)")
 _TRIANGLES: Final = ArraySpec("integer", 2, "(F, 3)")
 _COLORS: Final = ArraySpec("|u1", 2, "(V, 3) sRGB")
@@ -125,17 +123,21 @@ def _texture(path: Path, library: str) -> tuple[NDArray[np.uint8] | None, str]:
     """The texture image of an OBJ, or why there is none; only files of its own folder are opened."""
     from fastface.images import read_image
 
-    material = path.parent / Path(library).name
-    if not material.is_file():
-        return None, f"no colours: {material.name} is not there"
-    names = {name.split()[-1] for name in _IMAGE.findall(read_bytes(material, _MOST_LIBRARY_BYTES))}
-    if len(names) != 1:
-        return None, f"no colours: {material.name} names {len(names)} images, wanted one"
-    image = path.parent / Path(names.pop().decode("utf-8", "replace").replace("\\", "/")).name
+    material = _beside(path, library)
     try:
-        return read_image(image), ""
-    except BadImage as error:
+        lines = read_bytes(material, _MOST_LIBRARY_BYTES).splitlines()
+        # The file's name is the last word: options may stand before it.
+        names = {words[-1] for line in lines if (words := line.split())[:1] == [b"map_Kd"] and words[1:]}
+        if len(names) != 1:
+            return None, f"no colours: {material.name:.80} names {len(names)} images, wanted one"
+        return read_image(_beside(path, names.pop().decode("utf-8", "replace"))), ""
+    except (BadImage, BadModelFile) as error:
         return None, f"no colours: {error!s:.200}"
+
+
+def _beside(path: Path, name: str) -> Path:
+    """The file in the folder of ``path`` that goes by the last part of ``name``."""
+    return path.parent / Path(name.replace("\\", "/")).name
 
 
 def _sampled(image: NDArray[np.uint8], uv: Float64) -> NDArray[np.uint8]:
