@@ -26,7 +26,7 @@ from fastface.camera import cross_matrix
 from fastface.errors import BadModelFile
 from fastface.fitting import OUTER_EYE_CORNERS, Projection, _State, lower_gram
 from fastface.landmark_tables import POINT_COUNT
-from fastface.morphable import MAX_TEXT, ArraySpec, read_format, write_archive
+from fastface.morphable import MAX_TEXT, SAYS, ArraySpec, read_format, write_archive
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -40,8 +40,7 @@ _LARGEST: Final = 100.0  # per cent
 _LEAST_REST: Final = 1e-2
 
 ARRAYS: Final = {
-    "format": ArraySpec("U", 0, f'"{FORMAT}"'),
-    "version": ArraySpec("<i4", 0, str(VERSION)),
+    **SAYS,
     "source": ArraySpec("U", 0, "what it was measured on"),
     "license": ArraySpec("U", 0, "SPDX identifier or a sentence"),
     "bias": ArraySpec("<f2", 3, "(6, 478, 2) times 1, x, y, x², x y, y² of the facing direction"),

@@ -553,10 +553,10 @@ def test_variants_are_numbered_from_the_seed(tmp_path: Path, photo: Path, engine
     assert [record["affect"] for record in records] == [f"va+0.80+0.40.v{n}" for n in (5, 6, 7)]
     assert {(record["valence"], record["arousal"]) for record in records} == {(0.8, 0.4)}
     assert len({json.dumps(record["coefficients"]) for record in records}) == 3
-    must(*words, "-o", tmp_path / "b", "--sheet", tmp_path / "s.png")
+    must(*words, "-o", tmp_path / "b", "--sheet", tmp_path / "b" / "s.png")
     again = [read_labels(path) for path in sorted((tmp_path / "b").glob("*.json"))]
     assert again == records
-    width, height = Image.open(tmp_path / "s.png").size
+    width, height = Image.open(tmp_path / "b" / "s.png").size
     assert 3 * height < width * 1.5  # a row of three
     assert [row["variant"] for row in read_table(next((tmp_path / "b").glob("manifest.*")))] == [5, 6, 7]
     must("synth", photo, "--va", 0.8, 0.4, "--variants", 1, "--seed", 6, "-o", tmp_path / "one.png")
@@ -575,6 +575,8 @@ def test_variants_are_numbered_from_the_seed(tmp_path: Path, photo: Path, engine
         (["-e", "happy", "--sheet", "s.png", "-o", "o.png"], "is for folders"),
         (["--path", "path.csv", "--yaw", "0", "9", "--sheet", "s.png", "-o", "set"], "of images"),
         (["--random", "401", "--sheet", "s.png", "-o", "set"], "at most 400"),
+        (["--random", "2", "--sheet", "s.txt", "-o", "set"], "must end in"),
+        (["--random", "2", "--sheet", "none/s.png", "-o", "set"], "there is no folder"),
     ],
 )
 def test_sets_that_make_no_sense(
@@ -591,6 +593,14 @@ def test_sets_that_make_no_sense(
     assert sorted(os.listdir()) == ["path.csv", "photo.png"]
     assert "no such file" in refused("synth", "none.png", "-e", "sad", "--steps", "3", "-o", "set")
     assert sorted(os.listdir()) == ["path.csv", "photo.png"]
+
+
+def test_labels_that_name_another_image_are_made_anew(folder: Path, engine: StandInEngine) -> None:
+    run_folder(folder)
+    sidecar = min((folder.parent / "out").glob("*.json"))
+    sidecar.write_text(sidecar.read_text().replace('"image": "', '"image": "../photos/'))
+    told = json.loads(run_folder(folder, "--resume", "--json").stdout)
+    assert (told["written"], told["kept"]) == (1, 5)
 
 
 def test_another_affect_model_makes_what_is_there_anew(folder: Path, engine: StandInEngine) -> None:

@@ -156,6 +156,14 @@ def test_a_path_is_drawn_by_command(tmp_path: Path) -> None:
     assert (tmp_path / "path.svg").read_text().startswith("<svg")
 
 
+def test_heat_maps_count_on_a_sheet(tmp_path: Path) -> None:
+    words = [tmp_path / "none.png", "-e", "sad", "--steps", 250, "--sheet", tmp_path / "s.png", "--heatmaps"]
+    refused = CliRunner().invoke(app, ["stimuli", *map(str, words), "-o", str(tmp_path / "set")])
+    assert refused.exit_code == 1
+    assert "500 faces, at most 400" in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_levels_too_near_for_two_decimals_keep_files_of_their_own(photo: Path, tmp_path: Path) -> None:
     told = run(
         "stimuli",

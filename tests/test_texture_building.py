@@ -275,6 +275,11 @@ def test_a_second_run_goes_on_where_the_first_was(
 def test_samples_are_kept_only_until_the_model_is_there(photos: Path, tmp_path: Path) -> None:
     run(["model", "build-texture", photos, "-o", tmp_path / "my.npz", "--no-mirror", "--jobs", 1])
     assert [path.name for path in tmp_path.iterdir()] == ["my.npz"]
+    others = tmp_path / "my.npz.samples" / "mine.txt"
+    others.parent.mkdir()
+    others.write_text("not to be lost")
+    run(["model", "build-texture", photos, "-o", tmp_path / "my.npz", "--no-mirror", "--jobs", 1])
+    assert [path.name for path in others.parent.iterdir()] == ["mine.txt"]
 
 
 def test_the_mirror_shows_the_other_side(photos: Path, head: HeadModel) -> None:

@@ -21,12 +21,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fastface.affect import Affect, AffectPath
-from fastface.atomic import destination
 from fastface.cli import options as opt
 from fastface.cli import outputs
 from fastface.cli.asked import varied, view_name
 from fastface.cli.report import Report, one_line
-from fastface.cli.tiles import Tiles, check_tiles
+from fastface.cli.tiles import Tiles, check_sheet
 from fastface.cli.videos import write_video
 from fastface.errors import BadArgument, BadImage, FastfaceError, WriteFailed
 from fastface.head_pose import HeadPose
@@ -119,8 +118,7 @@ def run(job: Job, report: Report, threads: int | None, *, resume: bool, overwrit
         raise BadArgument("--resume keeps what is there, --overwrite replaces it; give one")
     photos = _photos(job.source)
     if job.sheet is not None:
-        check_tiles(len(photos) * job.count)
-        destination(job.sheet)
+        check_sheet(job.sheet, len(photos) * job.count, job.output)
     _prepare_output(job)
     there = _there(job.output, clean=resume or overwrite)
     stems = _stems(photos)
@@ -269,7 +267,8 @@ def _task(job: Job, photo: Path, stem: str, there: set[str], said: dict[str, Any
     wanted = []
     kept = []
     for one in _wanted(job, photo, stem):
-        asked = {**said, "affect": one.affect.slug if one.affect else f"path {job.path_name}"}
+        shown = one.affect.slug if one.affect else f"path {job.path_name}"
+        asked = {**said, "image": one.output.name, "affect": shown}
         record = _record_of(one.output, asked) if one.output.name in there else None
         if record is None:
             wanted.append(one)

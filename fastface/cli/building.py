@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -119,8 +120,6 @@ def add_building(app: typer.Typer, describe: Describe) -> None:
         Run again after a stop, it goes on. Exit code 1 if a photo showed no face to learn from.
         """
         with running(as_json=as_json, debug=debug) as report:
-            import shutil
-
             from fastface.atomic import destination
             from fastface.head_models import open_model
             from fastface.workshop.photographs import Settings, gathered
@@ -149,7 +148,7 @@ def add_building(app: typer.Typer, describe: Describe) -> None:
                 )
             learned.texture.save(output)
             if samples is None:
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder, outcomes)
             _tell(report, output, learned, outcomes)
             if any(outcome.error for outcome in outcomes):
                 raise typer.Exit(1)
@@ -213,6 +212,15 @@ def _sampled(
         if outcome.error:
             report.warn(f"{outcome.photo.name}: {outcome.error}")
     return outcomes
+
+
+def _remove(folder: Path, outcomes: list[Outcome]) -> None:
+    """The samples, and their folder if nothing else lies there."""
+    with suppress(OSError):
+        for outcome in outcomes:
+            if not outcome.error:
+                outcome.samples.unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _tell(report: Report, output: Path, learned: Learned, outcomes: list[Outcome]) -> None:

@@ -59,7 +59,7 @@ def generate(
     """
     with running(as_json=as_json, debug=debug) as report:
         from fastface.cli import generated
-        from fastface.cli.tiles import check_tiles
+        from fastface.cli.tiles import check_sheet
         from fastface.errors import BadArgument
         from fastface.generators import StyleGAN
         from fastface.provenance import require_marking
@@ -70,7 +70,7 @@ def generate(
         if single and len(numbers) != 1:
             raise BadArgument(f"{output}: one image, but {len(numbers)} seeds; give a folder")
         if sheet is not None:
-            check_tiles(len(numbers))
+            check_sheet(sheet, len(numbers), output.parent if single else output)
         suffix = output.suffix if single else generated.checked_suffix(format)
         out = generated.Outputs(
             output, suffix, quality=quality, marked=provenance, overwrite=overwrite, single=single
@@ -128,6 +128,7 @@ def translate(
     StarGAN v2. The output is the face's square, as large as the generator's images."""
     with running(as_json=as_json, debug=debug) as report:
         from fastface.cli import generated
+        from fastface.cli.tiles import check_sheet
         from fastface.errors import BadArgument
         from fastface.images import read_image
 
@@ -137,6 +138,8 @@ def translate(
             output, output.suffix, quality=quality, marked=True, overwrite=overwrite, single=True
         )
         out.check([output.stem], photo)
+        if sheet is not None:
+            check_sheet(sheet, 2, output.parent)
         generator = open_generator(net, provider, precision, threads, 1)
         square = generated.face_square(read_image(photo), generator.resolution, face=face)
         asked = Asked(parse_numbers(label, "--label"), va, au or [], reference, seed, domain, face)

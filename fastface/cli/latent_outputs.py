@@ -60,7 +60,7 @@ class Way:
 
     def check(self, count: int) -> None:
         """Before any work: do the options fit each other? ``BadArgument``."""
-        from fastface.cli.tiles import check_tiles
+        from fastface.cli.tiles import check_sheet
         from fastface.provenance import require_marking
 
         require_marking(self.marked, dataset=not (self.single or self.video))
@@ -71,7 +71,7 @@ class Way:
         if self.video and (self.resume or self.sheet):
             raise BadArgument(f"{self.output}: --resume and --sheet are for folders")
         if self.sheet is not None:
-            check_tiles(count)
+            check_sheet(self.sheet, count, self.output.parent if self.single else self.output)
         if self.noise not in ("own", "const", "none"):
             raise BadArgument(f"--noise is own, const or none, got {self.noise!r:.20}")
 

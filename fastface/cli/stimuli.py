@@ -57,7 +57,7 @@ def stimuli(
     what its columns mean.
     """
     with running(as_json=as_json, debug=debug) as report:
-        from fastface.cli.tiles import check_tiles
+        from fastface.cli.tiles import check_sheet
         from fastface.stimuli import Course
 
         affects = asked.affects(expression, au, va, pain)
@@ -69,7 +69,8 @@ def stimuli(
                 "--course makes videos: --steps, --intensity, --heatmaps and --sheet are of images"
             )
         if sheet is not None:
-            check_tiles(len(affects) * len(levels) * len(poses))
+            moved = sum(_has_heat_map(pose) for pose in poses) if heatmaps else 0
+            check_sheet(sheet, len(affects) * len(levels) * (len(poses) + moved), output)
         phases = None if course is None else Course(*course)
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise BadArgument(f"{output}: is there already and not empty")
@@ -89,6 +90,11 @@ def stimuli(
             setting.write_sheet(sheet, records, len(affects))
         report.say(f"{output}  {len(records)} stimuli  codebook: codebook.csv")
         report.result({"output": str(output), "stimuli": len(records), "codebook": "codebook.csv"})
+
+
+def _has_heat_map(pose: HeadPose) -> bool:
+    """A pixel's way is told from the photo, so only where the head is as it is there."""
+    return not any(pose.row())
 
 
 class _Set:
@@ -126,7 +132,7 @@ class _Set:
         target = self.output / f"{name}.png"
         how: dict[str, Any] = {"quality": self.quality, "marked": True}
         record = outputs.write_output(target, image, labels, shown, self.photo, **how)
-        if self.heatmaps and not any(pose.row()):
+        if self.heatmaps and _has_heat_map(pose):
             moved = heat_map(image, self.engine.displacement(self.face, shown))
             xmp = xmp_packet(outputs.parameters_of(record, shown.slug), outputs.software(labels))
             write_image(target.with_suffix(".heat.png"), moved, xmp=xmp)

@@ -8,6 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fastface.atomic import destination
+from fastface.cli.options import IMAGE_SUFFIXES
 from fastface.contact_sheet import MOST_TILES, face_box, wrapped_sheet
 from fastface.errors import BadArgument
 from fastface.images import read_image, write_image
@@ -17,10 +19,15 @@ from fastface.version import package_version
 _TILE_PX: Final = 320
 
 
-def check_tiles(count: int) -> None:
-    """Raise ``BadArgument`` where so many faces do not fit on a sheet."""
+def check_sheet(path: Path, count: int, folder: Path) -> None:
+    """Before any work: do so many faces fit, and can the sheet be written? ``folder``: that of the set, which
+    may be made only later. Raises ``BadArgument``, ``WriteFailed``."""
     if count > MOST_TILES:
         raise BadArgument(f"--sheet: {count} faces, at most {MOST_TILES} fit")
+    if path.suffix.casefold() not in IMAGE_SUFFIXES:
+        raise BadArgument(f"--sheet: {path}: the name must end in one of {', '.join(IMAGE_SUFFIXES)}")
+    if folder.is_dir() or path.resolve().parent != folder.resolve():
+        destination(path)
 
 
 class Tiles:
@@ -39,7 +46,6 @@ class Tiles:
         """An image with its labels' record. All images of a photo are cut alike, seen from one side."""
         import cv2
 
-        check_tiles(len(self._tiles) + 1)
         points = np.array(record["landmarks478_px"], np.float64)
         box = face_box(points, record["height_px"], record["width_px"])
         left, top, right, bottom = self._boxes.setdefault((record["photo"], str(record["pose"])), box)

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from multiprocessing import get_context
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +26,7 @@ from fastface.images import read_image
 from fastface.landmark_tables import MIRROR478
 from fastface.landmarks import LandmarkDetector
 from fastface.morphable import ArraySpec, read_arrays
+from fastface.processes import Work, in_processes
 from fastface.texture_fitting import observed
 from fastface.workshop.texture import MOST_VALUES
 
@@ -94,7 +92,11 @@ class PhotoReader:
 def photos_in(folder: Path) -> list[Path]:
     """The photos of a folder, by name. Raises ``BadArgument`` for a folder without."""
     try:
-        found = sorted(path for path in folder.iterdir() if path.suffix.casefold() in SUFFIXES)
+        found = sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.casefold() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        )
     except OSError as error:
         raise BadArgument(f"{folder}: cannot be read ({error.strerror or error})") from None
     if not found:
@@ -125,11 +127,11 @@ def sample_photos(
     except OSError as error:
         raise WriteFailed(f"{folder}: cannot be made ({error.strerror or error})") from None
     stamp = f"{_RECIPE} {open_model(settings.model).digest} {settings.feature} {settings.mirror}"
-    found = {}
-    for outcome in _outcomes(photos, folder, settings, stamp, processes):
-        found[outcome.photo] = outcome
+    outcomes = []
+    for outcome in _outcomes(photos, Job(settings, folder, stamp), processes):
+        outcomes.append(outcome)
         done(outcome)
-    return [found[photo] for photo in photos]
+    return outcomes
 
 
 def gathered(outcomes: Sequence[Outcome], vertices: int, feature: str) -> Seen:
@@ -148,47 +150,56 @@ def gathered(outcomes: Sequence[Outcome], vertices: int, feature: str) -> Seen:
     return values, seen
 
 
-def _outcomes(
-    photos: Sequence[Path], folder: Path, settings: Settings, stamp: str, processes: int
-) -> Iterator[Outcome]:
+@dataclass(frozen=True)
+class Job:
+    """What every process needs to know: how photos are read, where their samples go, and what marks them."""
+
+    settings: Settings
+    folder: Path
+    stamp: str
+
+
+def _outcomes(photos: Sequence[Path], job: Job, processes: int) -> Iterator[Outcome]:
     if processes <= 1:
-        _start(settings, ignore_interrupts=False)
-        yield from (_sampled(photo, folder, stamp) for photo in photos)
+        _Worker.job, _Worker.reader = job, None
+        yield from map(_sampled, photos)
         return
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), _start, (settings,))
-    try:
-        for future in as_completed([pool.submit(_sampled, photo, folder, stamp) for photo in photos]):
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for photo, outcome in in_processes(Work(_sampled, _start, (job,), _died), iter(photos), processes):
+        yield replace(outcome, photo=photo)
 
 
 class _Worker:
     """What a process keeps from photo to photo."""
 
-    settings: Settings
+    job: Job
     reader: PhotoReader | None = None
+    stop: Any = None
 
 
-def _start(settings: Settings, ignore_interrupts: bool = True) -> None:
-    if ignore_interrupts:  # the process that asked is interrupted too, and stops this one between photos
-        import cv2
+def _start(job: Job, stop: Any) -> None:
+    import cv2
 
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        cv2.setNumThreads(1)
-        warnings.simplefilter("ignore")
-    _Worker.settings, _Worker.reader = settings, None
+    cv2.setNumThreads(1)
+    warnings.simplefilter("ignore")
+    _Worker.job, _Worker.reader, _Worker.stop = job, None, stop
 
 
-def _sampled(photo: Path, folder: Path, stamp: str) -> Outcome:
+def _died() -> Outcome:
+    return Outcome(Path(), Path(), "the process died on this photo (out of memory, or a fault)")
+
+
+def _sampled(photo: Path) -> Outcome:
+    job = _Worker.job
+    if _Worker.stop is not None and _Worker.stop.is_set():
+        return Outcome(photo, job.folder, "interrupted")
     try:
-        target = folder / f"{_fingerprint(photo, stamp)}.npz"
-        if _is_whole(target, FEATURES[_Worker.settings.feature].channels):
+        target = job.folder / f"{_fingerprint(photo, job.stamp)}.npz"
+        if _is_whole(target, FEATURES[job.settings.feature].channels):
             return Outcome(photo, target, kept=True)
-        _Worker.reader = _Worker.reader or PhotoReader(_Worker.settings)
+        _Worker.reader = _Worker.reader or PhotoReader(job.settings)
         views = _Worker.reader.read(photo)
     except (BadImage, NoFaceFound) as error:
-        return Outcome(photo, folder, str(error))
+        return Outcome(photo, job.folder, str(error))
     there = np.stack([seen for _, seen in views])
     rows = np.concatenate([values[seen] for values, seen in views]).astype(np.float32)
     with whole_file(target) as temporary, temporary.open("wb") as stream:
@@ -219,7 +230,7 @@ def _loaded(samples: Path, channels: int) -> list[tuple[NDArray[np.bool_], Float
     arrays: dict[str, Any] = read_arrays(samples, _SPEC)
     seen, values = arrays["seen"], arrays["values"]
     counts = seen.sum(axis=1)
-    if values.shape != (counts.sum(), channels) or not np.isfinite(values).all():
+    if not len(seen) or values.shape != (counts.sum(), channels) or not np.isfinite(values).all():
         raise BadModelFile(
             f"{samples}: wanted finite values ({int(counts.sum())}, {channels}), got {values.shape}"
         )
