@@ -65,3 +65,11 @@ def test_instruction_set_can_be_chosen_from_outside() -> None:
     refused = started("sse9")
     assert refused.returncode != 0
     assert "one of baseline" in refused.stderr
+
+
+def test_every_file_of_data_has_its_source_and_licence_in_the_notice() -> None:
+    notice = (ROOT / "NOTICE").read_text()
+    assets = [path for path in (ROOT / "fastface" / "assets").rglob("*") if path.is_file()]
+    assert len(assets) > 5
+    ours = {"labels.schema.json"}
+    assert {path.name for path in assets if path.name not in notice} == ours
