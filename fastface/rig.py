@@ -114,7 +114,7 @@ class RigBuilder:
         """(V, 3) head space: the mean with the fit's identity and expression."""
         vertices = self.model.vertices.copy()
         modes = self._identity[: len(fit.identity)]
-        vertices += (fit.identity @ modes.reshape(len(modes), -1)).reshape(-1, 3)
+        vertices += (fit.identity @ modes.reshape(len(modes), vertices.size)).reshape(-1, 3)
         for axis, modes in enumerate(self._expression):
             vertices[:, axis] += fit.expression @ modes[: len(fit.expression)]
         return vertices

@@ -324,6 +324,18 @@ def test_an_imported_model_renders_a_portrait(basel: tuple[HeadModel, Path], por
     assert 0.005 < changed.mean() < 0.25
 
 
+def test_a_head_without_identities_renders_a_portrait(portrait: Any) -> None:
+    import fastface as ff
+
+    head = load_default()
+    photo = portrait("001", 320, 320)
+    engine = ff.Engine(replace(head, identity=head.identity[:0]))
+    face = engine.fit(photo)
+    assert np.array_equal(engine.render(face, ff.Affect.neutral()), photo)
+    happy = engine.render(face, ff.Affect.expression("happy", 1.0)).astype(int)
+    assert 0.005 < (np.abs(happy - photo).max(axis=2) > 8).mean() < 0.25
+
+
 def test_own_expressions_are_the_authors_and_the_rest_the_defaults(one: Person, glb: Path) -> None:
     from fastface.importers.kinds import import_model
 
