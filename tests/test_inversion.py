@@ -422,7 +422,7 @@ def test_ctrl_c_keeps_the_state_and_resume_ends_the_same(folder: Path, tmp_path:
         *("project", folder / "made.png", "-g", folder / "net.safetensors", "-o", broken, "--no-align"),
         *("--features", "none", "--steps", steps, "--threads", 1, "--save-every", 5),
     ]
-    command = [sys.executable, "-m", "fastface", *map(str, words)]
+    command = [sys.executable, "-P", "-m", "fastface", *map(str, words)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     state = tmp_path / "broken.state.npz"
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
