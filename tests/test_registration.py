@@ -185,6 +185,10 @@ def test_what_is_no_face_is_refused(head: HeadModel, small: Small) -> None:
     for landmarks, unit, words in cases:
         with pytest.raises(BadModelFile, match=words):
             register_scan(small.template, scan_of(made), "scan", landmarks=landmarks, unit_mm=unit)
+    lines = made.triangles.copy()
+    lines[:, 2] = lines[:, 1]
+    with pytest.raises(BadModelFile, match="an area"):
+        register_scan(small.template, Scan(made.vertices, lines), "scan", landmarks=marks)
 
 
 # ------------------------------------------------------------------------------------------------ the parts
@@ -575,14 +579,13 @@ def test_outliers_can_stay(small: Small, scans: Path, tmp_path: Path) -> None:
 
 def test_a_killed_run_leaves_only_whole_meshes_and_goes_on(small: Small, scans: Path, tmp_path: Path) -> None:
     output = tmp_path / "registered"
-    words = [sys.executable, "-m", "fastface", *command(scans, output, small, "--jobs", "2")]
+    words = [sys.executable, "-P", "-m", "fastface", *command(scans, output, small, "--jobs", "2")]
     run = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while run.poll() is None and not list(output.glob("*.npz")):
             time.sleep(0.02)
-        os.kill(run.pid, signal.SIGKILL)
     finally:
-        run.kill()
+        run.kill()  # which nothing can hold back
         run.wait()
     there = list(output.glob("*.npz"))
     assert there
