@@ -232,6 +232,9 @@ def _wanted(
 
 def _identity(plugins: Sequence[str]) -> str:
     """What an engine holds of plug-ins: fastface's are known by their kernels, others by name."""
+    if PLUGINS not in plugins:
+        return ", ".join(plugins)
+    # Importing them registers them with TensorRT, which fails where fastface was built without nvcc.
     from fastface.exports.tensorrt_plugins import digest
 
     return ", ".join(f"{digest()} {module}" if module == PLUGINS else module for module in plugins)

@@ -281,6 +281,12 @@ def test_an_engine_renders_what_the_graph_renders(renderer: Path, tmp_path: Path
 # --- without TensorRT ---
 
 
+def test_an_engine_without_our_plugins_does_without_their_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, tensorrt_engine.PLUGINS, None)  # as where nvcc was missing
+    assert tensorrt_engine._identity([]) == ""
+    assert tensorrt_engine._identity(["mine"]) == "mine"
+
+
 def test_without_tensorrt_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastface.exports.tensorrt_engine.find_spec", lambda name: None)
     with pytest.raises(ProviderUnavailable, match="pip install tensorrt-cu13"):

@@ -86,18 +86,25 @@ def _pairs(home: Template, marks: Marks) -> Rows:
     return np.flatnonzero(both)
 
 
+def unit_of(scale: float, unit_mm: float | None, label: str) -> float:
+    """Millimetres in the unit of a file whose face is as large as the default head's if they are ``scale``:
+    ``unit_mm``, or where that is None the one of ``UNITS_MM`` that makes it of human size. Raises
+    ``BadModelFile`` where it then is not."""
+    unit = unit_mm or min(UNITS_MM, key=lambda unit: abs(np.log(scale / unit)))
+    if not 1 / _UNIT_SLACK < scale / unit < _UNIT_SLACK:
+        raise BadModelFile(
+            f"{label}: wanted a face in micrometres, millimetres, centimetres, inches, decimetres or metres; "
+            f"this one is of human size if its unit is {scale:.4g} mm (say so with --unit)"
+        )
+    return unit
+
+
 def pose_of(home: Template, marks: Marks, unit_mm: float | None, label: str) -> Pose:
     rows = _pairs(home, marks)
     need(len(rows) >= 100, label, f"wanted 100 landmarks on its face, the landmark network found {len(rows)}")
     here, there = marks.points[rows], home.marks.points[rows]
     scale, rotation, _ = similarity(here, there)
-    unit = unit_mm or min(UNITS_MM, key=lambda unit: abs(np.log(scale / unit)))
-    ratio = scale / unit
-    if not 1 / _UNIT_SLACK < ratio < _UNIT_SLACK:
-        raise BadModelFile(
-            f"{label}: wanted a face in micrometres, millimetres, centimetres, inches, decimetres or metres; "
-            f"this one is of human size if its unit is {scale:.4g} mm (say so with --unit)"
-        )
+    unit = unit_of(scale, unit_mm, label)
     return Pose(unit, rotation, there.mean(axis=0) - unit * rotation @ here.mean(axis=0))
 
 

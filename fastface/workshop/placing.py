@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from fastface.errors import BadModelFile
 from fastface.importers.correspondence_map import similarity
-from fastface.importers.laying import UNITS_MM, Pose
+from fastface.importers.laying import Pose, unit_of
 
 Float64 = NDArray[np.float64]
 
-_SLACK: Final = 1.45  # how far a face may be from the other's size; children are 0.8
 _ROUNDS: Final = 10
 _LEAST_SPREAD_MM: Final = 1.0
 _LARGEST_MEDIAN_MM: Final = 9.0
@@ -40,12 +39,6 @@ def placed(points: Float64, targets: Float64, unit_mm: float | None, label: str)
             f"{label}: wanted landmarks of a face, these are {median:.0f} mm from one's in the median: are "
             "left and right mixed up, or their names or order?"
         )
-    unit = unit_mm or min(UNITS_MM, key=lambda unit: abs(np.log(scale / unit)))
-    ratio = scale / unit
-    if not 1 / _SLACK < ratio < _SLACK:
-        raise BadModelFile(
-            f"{label}: wanted a face in micrometres, millimetres, centimetres, inches, decimetres or metres; "
-            f"this one is of human size if its unit is {scale:.4g} mm (say so with --unit)"
-        )
+    unit = unit_of(scale, unit_mm, label)
     middle = np.average(points, axis=0, weights=weights)
     return Pose(unit, rotation, np.average(targets, axis=0, weights=weights) - unit * rotation @ middle)

@@ -27,6 +27,7 @@ from fastface.importers.components import part_of_each, weld
 from fastface.importers.correspondence_map import Surface, Touch, similarity, space_map
 from fastface.importers.laying import Pose
 from fastface.importers.pointing import Bare, point_out
+from fastface.importers.published import need
 from fastface.workshop.cylinder import correspondences
 from fastface.workshop.nonrigid_icp import Deformation
 from fastface.workshop.placing import placed
@@ -96,7 +97,7 @@ def register_scan(
     iteration starts from; "similarity" leaves out the cylinder and is there to be compared with. ``go_on`` is
     called between rounds and may raise to stop. Raises ``BadModelFile``, ``NoFaceFound``.
     """
-    triangles, rows = _cleaned(scan)
+    triangles, rows = _cleaned(scan, label)
     if landmarks is None:
         marks = _read_marks(template, scan, triangles, label, detector)
     else:
@@ -112,9 +113,10 @@ def register_scan(
     return _told(template, whole, surface, scan, rows, pose, marks, places)
 
 
-def _cleaned(scan: Scan) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def _cleaned(scan: Scan, label: str) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Triangles that have an area and are no crumbs, over vertices welded across seams; and their rows."""
     triangles, rows = weld(scan.vertices, scan.triangles)
+    need(len(triangles) > 0, label, "wanted triangles with an area, there are none")
     part = part_of_each(triangles, len(scan.vertices))
     kept = (np.bincount(part) >= _LEAST_PART * len(triangles))[part]
     return np.ascontiguousarray(triangles[kept]), rows[kept]

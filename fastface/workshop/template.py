@@ -20,6 +20,7 @@ from fastface.fitting import FACE_RIM
 from fastface.head_models import open_model
 from fastface.importers.components import part_of_each, weld
 from fastface.importers.pointing import Bare, Marks, point_out
+from fastface.importers.published import need
 from fastface.importers.template import Template as DefaultHead
 from fastface.importers.template import template as default_head
 from fastface.landmark_tables import LANDMARKS68
@@ -158,6 +159,7 @@ def _of_mesh(mesh: Scan, path: Path, landmarks: Path | None, reading: bool) -> T
 
     label = f"the template {path}"
     triangles, _ = weld(mesh.vertices, mesh.triangles)
+    need(len(triangles) > 0, label, "wanted triangles with an area, there are none")
     vertices, bare = mesh.vertices, None
     if landmarks is None or reading:
         bare = point_out(Bare.plain(vertices, triangles), LandmarkDetector(), label).points
@@ -176,6 +178,7 @@ def _of_mesh(mesh: Scan, path: Path, landmarks: Path | None, reading: bool) -> T
     triangles = triangles[part == np.bincount(part[near.row]).argmax()]
     rows: Rows = np.unique(triangles).astype(np.int64)
     face = _face(vertices[rows], points)
+    need(bool(face.any()), label, "wanted vertices among its landmarks, there are none")
     ahead = vertex_normals(vertices.astype(np.float32), triangles)[rows, 2]
     if np.median(ahead[face]) < 0:  # wound the other way
         triangles, ahead = np.ascontiguousarray(triangles[:, ::-1]), -ahead
