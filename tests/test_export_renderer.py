@@ -371,6 +371,21 @@ def test_the_command_writes_it(portrait: Callable[..., Image], more: list[str], 
     assert frames.shape == (1, 200, 187, 3)
 
 
+def test_a_graph_whose_frames_are_off_is_not_left_behind(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastface.cli import export_renderer
+    from fastface.cli.app import app
+
+    monkeypatch.setattr(export_renderer, "_difference", lambda *_: 2)
+    exported.face.save(tmp_path / "face.npz")
+    words = ["export", "renderer", "--face", str(tmp_path / "face.npz"), "-o", str(tmp_path / "r.onnx")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1
+    assert "r.onnx: this onnxruntime's frames are 2 grey levels off" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["face.npz"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

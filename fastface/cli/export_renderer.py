@@ -57,7 +57,7 @@ def export_renderer(
     TensorRT with fastface's plug-ins.
     """
     with running(as_json=as_json, debug=debug) as report:
-        from fastface.atomic import destination
+        from fastface.atomic import destination, whole_file
         from fastface.errors import BadArgument, ProviderUnavailable
 
         if output.suffix.casefold() != ".onnx":
@@ -78,14 +78,14 @@ def export_renderer(
         fitted = opt.open_face(engine, face)
         if size is not None:
             fitted = renderer.resized(fitted, size)
-        about = renderer.export_renderer(
-            engine.model, fitted, output, camera=camera, pose=pose, form=form.value
-        )
-        worst = _difference(engine, fitted, output, about)
-        if worst > renderer.TOLERANCE:
-            raise ProviderUnavailable(
-                f"{output}: this onnxruntime's frames are {worst} grey levels off the engine's"
-            )
+        choices = {"camera": camera, "pose": pose, "form": form.value}
+        with whole_file(output) as temporary:
+            about = renderer.export_renderer(engine.model, fitted, temporary, **choices)
+            worst = _difference(engine, fitted, temporary, about)
+            if worst > renderer.TOLERANCE:
+                raise ProviderUnavailable(
+                    f"{output}: this onnxruntime's frames are {worst} grey levels off the engine's"
+                )
         report.say(_words(output, about, worst))
         engines = []
         if tensorrt is not None:
