@@ -19,13 +19,16 @@ def read_colours(paths: Sequence[Path], vertices: int) -> tuple[NDArray[np.float
 
     Raises ``BadModelFile`` for a damaged file, and when none carries colours of so many ``vertices``.
     """
-    scans = [Registered.load(path) for path in paths if _carries_colours(path)]
-    found = [(scan.colors, scan.valid) for scan in scans if scan.colors is not None]
+    found = []
+    for path in filter(_carries_colours, paths):
+        scan = Registered.load(path)
+        if scan.colors is None:
+            continue
+        if len(scan.colors) != vertices:
+            raise BadModelFile(f"{path}: wanted the colours of {vertices} vertices, got {len(scan.colors)}")
+        found.append((scan.colors, scan.valid))
     if not found:
         raise BadModelFile(f"none of the {len(paths)} registered meshes carries colours")
-    for colors, _ in found:
-        if len(colors) != vertices:
-            raise BadModelFile(f"wanted the colours of {vertices} vertices, got {len(colors)}")
     values, seen = zip(*found, strict=True)
     return np.stack(values).astype(np.float32), np.stack(seen)
 
