@@ -258,6 +258,10 @@ def test_the_commands_make_use_and_draw_an_affect_model(tmp_path: Path) -> None:
     again = CliRunner().invoke(app, ["affect", "sample-gallery", str(gallery)])
     assert again.exit_code == 1
     assert "already" in again.stderr
+    (tmp_path / "file").touch()
+    taken = CliRunner().invoke(app, ["affect", "sample-gallery", str(tmp_path / "file")])
+    assert taken.exit_code == 1
+    assert "cannot be made" in taken.stderr
     for source in (gallery, model):
         drawn = run("plot", source, "-o", tmp_path / "drawn.png")
         picture = read_image(Path(drawn["image"]))

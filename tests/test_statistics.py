@@ -220,6 +220,40 @@ def test_meshes_without_colours_have_no_texture(people: NDArray[Any], tmp_path: 
     assert "3.npz" in refused.stderr
 
 
+def test_models_of_names_that_are_none_are_refused_before_any_work(tmp_path: Path) -> None:
+    """The folders and files that are to be read are not there: nothing has been looked for yet."""
+    for name in ("model.png", "model"):
+        for words in (
+            ["model", "build", tmp_path / "none"],
+            ["model", "build", tmp_path / "none", "-o", tmp_path / "m.npz", "--texture", tmp_path / name],
+            ["model", "build-texture", tmp_path / "none"],
+            ["model", "import", "gnm", tmp_path / "none"],
+            ["model", "import", "ict", tmp_path / "none"],
+            ["model", "landmarks", tmp_path / "none"],
+            ["model", "build-default", tmp_path / "none.whl"],
+            ["model", "get", "ict", "--url", "http://127.0.0.1:9/none"],
+            ["affect", "build", tmp_path / "none"],
+            ["affect", "components", tmp_path / "none"],
+        ):
+            output = [] if "-o" in words else ["-o", tmp_path / name]
+            refused = CliRunner().invoke(app, [str(word) for word in [*words, *output]])
+            assert refused.exit_code == 1
+            assert refused.stderr == f"fastface: error: {tmp_path / name}: a model ends in .npz\n"
+
+
+def test_no_model_takes_the_place_of_another_file_of_its_command(tmp_path: Path) -> None:
+    one = tmp_path / "one.npz"
+    one.write_bytes(b"the authors'")
+    for words in (
+        ["model", "build", tmp_path, "-o", one, "--texture", one],
+        ["model", "import", "gnm", one, "-o", one],
+    ):
+        refused = CliRunner().invoke(app, [str(word) for word in words])
+        assert refused.exit_code == 1
+        assert "the same file" in refused.stderr
+        assert one.read_bytes() == b"the authors'"
+
+
 def test_scans_come_on_to_the_mesh_and_bad_ones_are_named(people: NDArray[Any], tmp_path: Path) -> None:
     """A person's skin, turned and in metres, as if it had been scanned; and a file that is none."""
     model = load_default()
@@ -236,6 +270,7 @@ def test_scans_come_on_to_the_mesh_and_bad_ones_are_named(people: NDArray[Any], 
     told = json.loads(done.stdout)
     assert told["registered"] == 1
     assert [failure["scan"] for failure in told["failed"]] == ["two.obj"]
+    assert "two.obj" not in told["failed"][0]["error"]
     found = np.load(output / "one.npz")["vertices"]
     assert found.shape == model.vertices.shape
     face = np.unique(skin[np.abs(model.expression).max(axis=(0, 2))[skin].min(axis=1) > 0.5])

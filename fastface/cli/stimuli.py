@@ -68,6 +68,8 @@ def stimuli(
             raise BadArgument(
                 "--course makes videos: --steps, --intensity, --heatmaps and --sheet are of images"
             )
+        if heatmaps and not any(map(_has_heat_map, poses)):
+            raise BadArgument("--heatmaps are of the frontal view: give --yaw a 0, too")
         if sheet is not None:
             moved = sum(_has_heat_map(pose) for pose in poses) if heatmaps else 0
             check_sheet(sheet, len(affects) * len(levels) * (len(poses) + moved), output)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastface.atomic import whole_file, write_whole
-from fastface.errors import BadArgument, BadModelFile
+from fastface.errors import BadArgument, BadModelFile, WriteFailed
 from fastface.morphable import ArraySpec, read_arrays, write_archive
 
 FORMAT: Final = "fastface-gallery"
@@ -138,7 +138,10 @@ class GalleryWriter:
         self._folder = Path(folder)
         if (self._folder / "gallery.json").exists():
             raise BadArgument(f"{folder}: there is a gallery already")
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WriteFailed(f"{folder}: cannot be made ({error.strerror})") from None
         self._said: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,

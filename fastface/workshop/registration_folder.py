@@ -383,7 +383,8 @@ def _do(job: Job, task: Task, go_on: Callable[[], None]) -> Outcome:
     except WriteFailed:
         raise  # the next scan would meet the same disk
     except FastfaceError as error:
-        return Outcome(error=" ".join(str(error).split()))
+        said = str(error).removeprefix(f"{task.scan}: ").removeprefix(f"{task.scan.name}: ")
+        return Outcome(error=" ".join(said.split()))  # whoever tells it names the scan
     except Exception as error:
         return Outcome(error=f"internal fault ({type(error).__name__}: {error!s:.200})")
 
