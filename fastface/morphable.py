@@ -221,7 +221,7 @@ def read_arrays(path: str | os.PathLike[str], specs: dict[str, ArraySpec]) -> di
     except OSError as error:
         raise BadModelFile(f"{label}: cannot be read: {error.strerror or error}") from error
     except _DAMAGE as error:
-        raise BadModelFile(f"{label}: wanted an undamaged .npz archive: {error}") from error
+        raise BadModelFile(f"{label}: wanted an undamaged .npz archive: {error!s:.200}") from error
 
 
 def read_format(

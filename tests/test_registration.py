@@ -407,6 +407,11 @@ def test_colours_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.obj").write_text("\n".join([f"v {x} {x * x} 0 r g b" for x in range(60)] + ["f 1 2 3"]))
     with pytest.raises(BadModelFile, match=r"a\.obj: wanted three numbers a colour"):
         read_scan(tmp_path / "a.obj")
+    lines = [f"v {x} {x * x} 0\nvt {x / 60 if x else ' '} 0" for x in range(60)]
+    text = "\n".join(["mtllib a.mtl", *lines, "f 1/1 2/2 3/60"])
+    (tmp_path / "a.obj").write_text(text.replace("vt   0", "vt  "))
+    with pytest.raises(BadModelFile, match=r"a\.obj: wanted 60 texture coordinates"):
+        read_scan(tmp_path / "a.obj")
 
 
 @pytest.mark.parametrize(

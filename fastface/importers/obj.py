@@ -161,8 +161,8 @@ def _coordinates(lines: list[bytes], corners: list[bytes], label: str) -> NDArra
         table = np.loadtxt(lines, dtype=np.float64, usecols=(0, 1), comments=None, ndmin=2)
     except (ValueError, IndexError) as error:
         raise BadModelFile(f"{label}: wanted two numbers a texture coordinate: {str(error)[:120]}") from error
-    if not np.isfinite(table).all() or np.abs(table).max() > _FARTHEST_UV:
-        raise BadModelFile(f"{label}: wanted texture coordinates within ±{_FARTHEST_UV:g}")
+    if len(table) != len(lines) or not np.isfinite(table).all() or np.abs(table).max() > _FARTHEST_UV:
+        raise BadModelFile(f"{label}: wanted {len(lines)} texture coordinates within ±{_FARTHEST_UV:g}")
     return table[rows].astype(np.float32)
 
 
