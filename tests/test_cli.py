@@ -20,6 +20,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import typer
 from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -735,3 +736,15 @@ def test_any_error_fits_on_a_line() -> None:
     from fastface.cli.report import one_line
 
     assert one_line("a\nb\t c\x1b[31m") == "a b c?[31m"
+
+
+def test_help_shows_all_that_it_says() -> None:
+    """What stands in brackets is taken for markup and is not shown."""
+    waiting, seen = [typer.main.get_command(app)], 0
+    while waiting:
+        command = waiting.pop()
+        waiting += getattr(command, "commands", {}).values()
+        for said in (command.help, *(getattr(option, "help", None) for option in command.params)):
+            seen += bool(said)
+            assert "[" not in (said or ""), said
+    assert seen > 300

@@ -29,7 +29,9 @@ def export_renderer(
     output: Annotated[Path, typer.Option("--output", "-o", help="An .onnx file.", show_default=False)],
     size: Annotated[
         int | None,
-        typer.Option(min=1, max=32767, help="Longer side of the frames in pixels. [default: the photo's]"),
+        typer.Option(
+            min=1, max=32767, help="Longer side of the frames in pixels.", show_default="the photo's"
+        ),
     ] = None,
     camera: Annotated[
         bool, typer.Option("--camera", help="Focal length and principal point are an input, too.")

@@ -38,7 +38,7 @@ OutputOption = Annotated[Path, typer.Option("--output", "-o", help="A .npz file.
 UnitOption = Annotated[
     float | None,
     typer.Option(
-        "--unit", min=1e-6, max=1e6, help="Millimetres in the file's unit. [default: told by the size]"
+        "--unit", min=1e-6, max=1e6, help="Millimetres in the file's unit.", show_default="told by the size"
     ),
 ]
 LandmarksOutput = Annotated[

@@ -14,7 +14,7 @@ from fastface.cli.report import running
 
 
 def bench(
-    photo: Annotated[Path | None, typer.Argument(help="A photo. [default: the one that ships]")] = None,
+    photo: Annotated[Path | None, typer.Argument(help="A photo.", show_default="the one that ships")] = None,
     seconds: Annotated[float, typer.Option(min=0.05, max=60, help="How long each figure is measured.")] = 1.0,
     model: opt.ModelOption = "default",
     device: opt.DeviceOption = opt.Device.CPU,
@@ -67,7 +67,7 @@ def _check_gpu(*, as_json: bool) -> None:
 
 
 def demo(
-    photo: Annotated[Path | None, typer.Argument(help="A photo. [default: the one that ships]")] = None,
+    photo: Annotated[Path | None, typer.Argument(help="A photo.", show_default="the one that ships")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="A folder.")] = Path("demo"),
     model: opt.ModelOption = "default",
     threads: opt.ThreadsOption = None,

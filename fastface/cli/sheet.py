@@ -27,7 +27,12 @@ def sheet(
     intensity: Annotated[
         list[float] | None,
         typer.Option(
-            "--intensity", "-i", metavar="0…1 …", help="A row each. [default: 1]", rich_help_panel=opt.SHOW
+            "--intensity",
+            "-i",
+            metavar="0…1 …",
+            help="A row each.",
+            show_default="1",
+            rich_help_panel=opt.SHOW,
         ),
     ] = None,
     plane: Annotated[
