@@ -38,7 +38,6 @@ Array = NDArray[np.float64]
 
 DIRECTIONS: Final = 12
 RADII: Final = (1 / 3, 2 / 3, 1.0)
-READINGS: Final = ("expected", "coefficients", "scores")
 _GRID: Final = 61  # points across the plane among which the expected one is sought
 _RIDGE: Final = 1e-3  # of the mean square of a coefficient that is always 1
 

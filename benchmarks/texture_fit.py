@@ -29,6 +29,7 @@ from fastface.camera import Camera, angles_deg
 from fastface.exports.models.rendered_heads import Head, Skin, drawn, painted
 from fastface.fitting import FaceFitter, Fit
 from fastface.images import read_image
+from fastface.importers.correspondence_map import similarity
 from fastface.landmarks import LandmarkDetector
 from fastface.morphable import HeadModel, load_default
 from fastface.painted_face import Painter
@@ -82,12 +83,9 @@ def _apart(one: Camera, a: Float32, other: Camera, b: Float32) -> float:
 
 
 def aligned_mm(found: Float64, truth: Float64) -> float:
-    """Mean distance after the best similarity (Umeyama 1991): what a camera cannot tell is left out."""
-    a, b = found - found.mean(0), truth - truth.mean(0)
-    u, s, vt = np.linalg.svd(b.T @ a)
-    keep = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
-    scale = (s * keep).sum() / (a**2).sum()
-    return float(np.linalg.norm(scale * a @ (u * keep @ vt).T - b, axis=1).mean())
+    """Mean distance after the best similarity: what a camera cannot tell is left out."""
+    scale, turn, shift = similarity(found, truth)
+    return float(np.linalg.norm(scale * found @ turn.T + shift - truth, axis=1).mean())
 
 
 def fittings(fitter: FaceFitter, portraits: TextureModel | None) -> dict[str, Fitting]:

@@ -31,7 +31,6 @@ _SIZE_PX: Final = 512
 _FIRST_PX: Final = 320
 _SKIN: Final = (205.0, 160.0, 138.0)
 _EYES_MM: Final = 90.0  # outer-eye distance at which a mesh of unknown unit is drawn
-_EYES_BELOW_MIDDLE_MM: Final = (0.0, 0.0, 25.0)
 _POSES_DEG: Final = ((0, 0), (-22, 0), (22, 0), (0, 12), (0, -12), (-12, 6), (12, 6))
 _LAMPS: Final = ((0.0, -0.35, -1.0), (0.45, -0.3, -1.0), (-0.45, -0.3, -1.0))
 _MIN_READINGS: Final = 3
