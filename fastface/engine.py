@@ -158,6 +158,7 @@ class Engine:
             made = self._textured.get(texture)
             if made is None:
                 model = TextureModel.load(DEFAULT_TEXTURE) if texture is True else texture
+                model.check(self.model, "the texture that ships" if texture is True else "texture model")
                 made = self._textured[texture] = TextureFitter(self._fitter, model)
         return made
 

@@ -60,7 +60,7 @@ class TextureModel:
         if self.model_hash != head.digest:
             raise BadModelFile(
                 f"{label}: made for another head model ({self.model_hash[:12]}…) than {head.name} "
-                f"({head.digest[:12]}…)"
+                f"({head.digest[:12]}…); `fastface model build-texture` makes one of photos"
             )
         if len(self.mean) != len(head.vertices):
             raise BadModelFile(

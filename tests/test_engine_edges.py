@@ -117,6 +117,8 @@ def test_faces_of_other_heads_are_refused(engine: Engine, face: FittedFace) -> N
             call(face)
     with pytest.raises(BadModelFile, match="another head model"):
         other.stream(face, [SMILE])
+    with pytest.raises(BadModelFile, match="the texture that ships: made for another head model"):
+        other.fit(face.photo, texture=True)
     things: tuple[Any, ...] = (None, "face.npz", face.photo)
     for thing in things:
         with pytest.raises(BadArgument, match="FittedFace"):

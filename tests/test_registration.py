@@ -272,6 +272,9 @@ def test_what_differs_from_the_others_is_an_outlier() -> None:
 
     records = {f"s{row}": record() for row in range(8)}
     assert not any(judged.reasons for judged in judge(records).values())
+    whole = {f"s{row}": record(covered=0.99) for row in range(7)}
+    assert not judge({**whole, "holes": record(covered=0.9)})["holes"].reasons
+    assert judge({**whole, "torn": record(covered=0.7)})["torn"].reasons
     records["far"] = record(p95_mm=1.5)
     records["half"] = record(covered=0.5)
     records["nothing"] = record(covered=0.0, median_mm=None)

@@ -30,7 +30,7 @@ class Measure(NamedTuple):
 
 
 MEASURES: Final = {
-    "uncovered": Measure(0.05, 0.4, "of the face found no surface"),
+    "uncovered": Measure(0.1, 0.4, "of the face found no surface"),
     "median_mm": Measure(0.05, 1.5, "mm off the surface in the median"),
     "p95_mm": Measure(0.2, 4.0, "mm off the surface in the worst twentieth"),
     "landmark_mm": Measure(0.5, 8.0, "mm off the landmarks"),
