@@ -577,6 +577,7 @@ def test_variants_are_numbered_from_the_seed(tmp_path: Path, photo: Path, engine
         (["--path", "path.csv", "--yaw", "0", "9", "--sheet", "s.png", "-o", "set"], "of images"),
         (["--random", "401", "--sheet", "s.png", "-o", "set"], "at most 400"),
         (["--random", "2", "--sheet", "s.txt", "-o", "set"], "must end in"),
+        (["--random", "2", "--sheet", "photo.png", "-o", "set"], "is an input"),
         (["--random", "2", "--sheet", "none/s.png", "-o", "set"], "there is no folder"),
     ],
 )

@@ -118,7 +118,7 @@ def run(job: Job, report: Report, threads: int | None, *, resume: bool, overwrit
         raise BadArgument("--resume keeps what is there, --overwrite replaces it; give one")
     photos = _photos(job.source)
     if job.sheet is not None:
-        check_sheet(job.sheet, len(photos) * job.count, job.output)
+        check_sheet(job.sheet, len(photos) * job.count, job.output, job.source)
     _prepare_output(job)
     there = _there(job.output, clean=resume or overwrite)
     stems = _stems(photos)

@@ -139,7 +139,7 @@ def translate(
         )
         out.check([output.stem], photo)
         if sheet is not None:
-            check_sheet(sheet, 2, output.parent)
+            check_sheet(sheet, 2, output.parent, photo)
         generator = open_generator(net, provider, precision, threads, 1)
         square = generated.face_square(read_image(photo), generator.resolution, face=face)
         asked = Asked(parse_numbers(label, "--label"), va, au or [], reference, seed, domain, face)

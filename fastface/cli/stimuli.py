@@ -72,7 +72,7 @@ def stimuli(
             raise BadArgument("--heatmaps are of the frontal view: give --yaw a 0, too")
         if sheet is not None:
             moved = sum(_has_heat_map(pose) for pose in poses) if heatmaps else 0
-            check_sheet(sheet, len(affects) * len(levels) * (len(poses) + moved), output)
+            check_sheet(sheet, len(affects) * len(levels) * (len(poses) + moved), output, source)
         phases = None if course is None else Course(*course)
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise BadArgument(f"{output}: is there already and not empty")

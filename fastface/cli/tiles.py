@@ -19,13 +19,16 @@ from fastface.version import package_version
 _TILE_PX: Final = 320
 
 
-def check_sheet(path: Path, count: int, folder: Path) -> None:
+def check_sheet(path: Path, count: int, folder: Path, source: Path | None = None) -> None:
     """Before any work: do so many faces fit, and can the sheet be written? ``folder``: that of the set, which
-    may be made only later. Raises ``BadArgument``, ``WriteFailed``."""
+    may be made only later; ``source``: the photo, or the folder of photos, that a sheet must not replace.
+    Raises ``BadArgument``, ``WriteFailed``."""
     if count > MOST_TILES:
         raise BadArgument(f"--sheet: {count} faces, at most {MOST_TILES} fit")
     if path.suffix.casefold() not in IMAGE_SUFFIXES:
         raise BadArgument(f"--sheet: {path}: the name must end in one of {', '.join(IMAGE_SUFFIXES)}")
+    if source is not None and path.exists() and source.resolve() in (path.resolve(), path.resolve().parent):
+        raise BadArgument(f"--sheet: {path}: is an input")
     if folder.is_dir() or path.resolve().parent != folder.resolve():
         destination(path)
 
