@@ -259,7 +259,7 @@ def vandalised(make: Callable[..., Path], name: str, change: Callable[[bytes], b
         (lambda data: data.replace(b"\nv 0 ", b"\nv 1e999 ", 1), "finite"),
         (lambda data: data.replace(b"\nv 0 ", b"\nv zero ", 1), "numbers"),
         (lambda data: data.replace(b"\nv 0 ", b"\nv ", 1), "numbers"),
-        (lambda data: data.replace(b"\nf 874/1 ", b"\nf -1/1 ", 1), "corners"),
+        (lambda data: data.replace(b"\nf 874/1 ", b"\nf -1/1 ", 1), "negative"),
         (lambda data: data.replace(b"\nf 874/1 ", b"\nf 0/1 ", 1), "corners"),
         (lambda data: data.replace(b"\nf 874/1 ", b"\nf 26720/1 ", 1), "corners"),
         (lambda data: data.replace(b"\nf 874/1 ", b"\nf 99999999999999999999/1 ", 1), "corners"),

@@ -147,7 +147,8 @@ def _indexed(corners: list[bytes], count: int, label: str) -> NDArray[np.int64]:
     except (ValueError, DeprecationWarning, UnicodeDecodeError, OverflowError) as error:
         raise BadModelFile(f"{label}: wanted whole numbers as polygon corners") from error
     if len(indices) != len(corners) or indices.min() < 1 or indices.max() > count:
-        raise BadModelFile(f"{label}: wanted polygon corners from 1 to {count}, got one outside")
+        got = "a relative, negative one" if (indices < 0).any() else "one outside"
+        raise BadModelFile(f"{label}: wanted polygon corners from 1 to {count}, got {got}")
     return indices - 1
 
 
