@@ -64,9 +64,11 @@ def read_key_frames(path: str | Path) -> KeyFrames:
 
     - ``valence``, ``arousal`` in [-1, 1];
     - one column per action unit (``AU12``, ``AU14R``), in [0, 1];
-    - ``expression``, ``intensity``: a name of ``EXPRESSIONS`` or "neutral", and [0, 1].
+    - ``expression``, ``intensity``: a name of ``EXPRESSIONS`` or "neutral", and [0, 1];
+    - one column per expression, in [0, 1], together at most 1.
 
-    Blank lines are skipped. Raises ``BadAffect`` naming the file and line; at most 16 MiB and 100,000 rows.
+    A column ``phase``, as courses have, and blank lines are passed over. Raises ``BadAffect`` naming the file
+    and line; at most 16 MiB and 100,000 rows.
     """
     path = Path(path)
     rows = _rows(path, _decoded(path))
@@ -90,6 +92,7 @@ def read_key_frames(path: str | Path) -> KeyFrames:
             raise BadAffect(
                 f"{where}: time_s must rise from row to row, got {times[index]:g} after {times[index - 1]:g}"
             )
+        record.pop("phase", None)
         table.append(_row_values(record, where))
     return KeyFrames(_kind(names), _columns(names), times, np.array(table, dtype=np.float64))
 
@@ -125,18 +128,24 @@ def _rows(path: Path, text: str) -> list[tuple[int, list[str]]]:
 def _canonical_header(header: list[str], where: str) -> list[str]:
     known = {
         name.casefold(): name
-        for name in ("time_s", "valence", "arousal", "expression", "intensity", *AU_COLUMNS)
+        for name in (
+            *("time_s", "phase", "valence", "arousal", "expression", "intensity"),
+            *(*EXPRESSIONS, *AU_COLUMNS),
+        )
     }
     names = [known.get(cell.casefold(), cell) for cell in header]
     doubled = {name for name in names if names.count(name) > 1} if len(names) <= len(known) else set(names)
     if doubled:
         raise BadAffect(f"{where}: column {sorted(doubled)[0]!r:.40} stands twice")
-    rest = set(names) - {"time_s"}
-    fits = rest in ({"valence", "arousal"}, {"expression", "intensity"}) or (rest and rest <= set(AU_COLUMNS))
+    rest = set(names) - {"time_s", "phase"}
+    fits = rest in ({"valence", "arousal"}, {"expression", "intensity"}) or (
+        rest and (rest <= set(AU_COLUMNS) or rest <= set(EXPRESSIONS))
+    )
     if "time_s" not in names or not fits:
         raise BadAffect(
             f"{where}: wanted the columns time_s,valence,arousal or time_s,expression,intensity "
-            f"or time_s and action units (AU1,AU12L,…), got {','.join(header)!r:.80}"
+            f"or time_s and action units (AU1,AU12L,…) or expressions (happy,sad,…), "
+            f"got {','.join(header)!r:.80}"
         )
     for name in rest:
         if name[-1] in "LR" and name[:-1] in rest:
@@ -147,14 +156,16 @@ def _canonical_header(header: list[str], where: str) -> list[str]:
 def _kind(names: list[str]) -> Kind:
     if "valence" in names:
         return "valence_arousal"
-    return "expressions" if "expression" in names else "action_units"
+    return "expressions" if {"expression", *EXPRESSIONS} & set(names) else "action_units"
 
 
 def _columns(names: list[str]) -> tuple[str, ...]:
     kind = _kind(names)
     if kind == "valence_arousal":
         return ("valence", "arousal")
-    return EXPRESSIONS if kind == "expressions" else tuple(name for name in names if name != "time_s")
+    if kind == "expressions":
+        return EXPRESSIONS
+    return tuple(name for name in names if name not in ("time_s", "phase"))
 
 
 def _row_values(record: dict[str, str], where: str) -> list[float]:
@@ -162,6 +173,11 @@ def _row_values(record: dict[str, str], where: str) -> list[float]:
         return [
             checked_number(record[name], f"{where}: {name}", -1.0, 1.0) for name in ("valence", "arousal")
         ]
+    if not record.keys().isdisjoint(EXPRESSIONS):
+        shares = [checked_number(record.get(name, 0), f"{where}: {name}", 0.0, 1.0) for name in EXPRESSIONS]
+        if sum(shares) > 1 + 1e-5:  # tables have six digits
+            raise BadAffect(f"{where}: expressions together must be at most 1, got {sum(shares):g}")
+        return shares
     if "expression" not in record:
         return [checked_number(value, f"{where}: {name}", 0.0, 1.0) for name, value in record.items()]
     intensity = checked_number(record["intensity"], f"{where}: intensity", 0.0, 1.0)

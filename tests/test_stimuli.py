@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from fastface import Affect, read_image, read_provenance
+from fastface import Affect, AffectPath, read_image, read_provenance
 from fastface.cli.app import app
 from fastface.errors import BadAffect
 from fastface.labels import read_table
@@ -50,6 +50,32 @@ def test_a_course_rises_stays_and_falls() -> None:
 def test_a_course_that_cannot_be_is_refused(wrong: tuple[Any, ...]) -> None:
     with pytest.raises(BadAffect):
         Course(*wrong)
+
+
+@pytest.mark.parametrize(
+    "affect", [Affect.expression("sad", 0.7), Affect.va(0.4, -0.5), Affect.aus({"AU12L": 1, "AU6": 0.5})]
+)
+def test_a_written_course_is_a_path(tmp_path: Path, affect: Affect) -> None:
+    path, phases = course_of(affect, Course(0.3, 0.1, 0.4), 30)
+    (tmp_path / "course.csv").write_text(path_csv(path, phases))
+    again = AffectPath.from_csv(tmp_path / "course.csv", 30)
+    assert (again.kind, again.columns) == (path.kind, path.columns)
+    np.testing.assert_allclose(again.values, path.values, atol=1e-5)  # times and values have six digits
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("time_s,happy,sad\n0,0.6,0.5\n", "together must be at most 1, got 1.1"),
+        ("time_s,happy,AU12\n0,0.6,0.5\n", "wanted the columns"),
+        ("time_s,happy,expression,intensity\n0,0,sad,0.5\n", "wanted the columns"),
+        ("time_s,phase\n0,rest\n", "wanted the columns"),
+    ],
+)
+def test_tables_that_are_no_path_are_refused(tmp_path: Path, table: str, said: str) -> None:
+    (tmp_path / "path.csv").write_text(table)
+    with pytest.raises(BadAffect, match=said):
+        AffectPath.from_csv(tmp_path / "path.csv")
 
 
 def test_a_path_is_drawn_and_tabulated() -> None:

@@ -71,7 +71,8 @@ def synth(
         Path | None,
         typer.Option(
             metavar="CSV",
-            help="Key frames of a video: time_s and valence,arousal, or AU columns, or expression,intensity.",
+            help="Key frames of a video: time_s and valence,arousal, or AU columns, or expression,intensity, "
+            "or a column an expression.",
             show_default=False,
             rich_help_panel=opt.SHOW,
         ),
