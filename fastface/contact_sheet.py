@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -71,11 +71,21 @@ def contact_sheet(
     font = ImageFont.load_default(size=max(caption * 0.5, 8))
     for j, text in enumerate(columns):
         middle = margin + gap + j * (tile_px + gap) + tile_px / 2
-        draw.text((middle, caption / 2), text, fill=_INK, font=font, anchor="mm")
+        short = _shortened(text, tile_px, font.getlength)
+        draw.text((middle, caption / 2), short, fill=_INK, font=font, anchor="mm")
     for i, text in enumerate(labels):
         middle = caption + i * (tile_height + gap) + tile_height / 2
         draw.text((margin / 2, middle), text, fill=_INK, font=font, anchor="mm")
     return np.asarray(picture, np.uint8)
+
+
+def _shortened(text: str, most_px: int, length_px: Callable[[str], float]) -> str:
+    """As much of a caption as fits, without its middle: names differ at their ends."""
+    short, kept = text, len(text)
+    while length_px(short) > most_px and kept:
+        kept -= 1
+        short = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+    return short
 
 
 def wrapped_sheet(

@@ -51,3 +51,16 @@ def test_every_expression_of_a_person(engine: Engine, shared: Path, person: str)
     assert (changed[1] > changed[0]).all()  # and more of it at full intensity
     apart = np.abs(strong[:, None] - strong[None]).mean(axis=(2, 3, 4))
     assert (apart[~np.eye(len(strong), dtype=bool)] > 0.5).all()  # no two are the same
+
+
+def test_a_long_caption_keeps_its_ends_and_stays_over_its_tile() -> None:
+    tile = np.zeros((100, 100, 3), np.uint8)
+    long = "AU4-0.50_AU6-0.50_AU7-0.50_AU9-0.50_AU10-0.50_AU43-0.50.yaw"
+    sheet = contact_sheet([[tile, tile, tile]], ["", long, ""], tile_px=100)
+    written = (sheet[:10] < 128).any(axis=(0, 2))
+    assert written[104:204].mean() > 0.3
+    assert not written[:100].any()
+    assert not written[206:].any()
+    left = contact_sheet([[tile, tile, tile]], ["", f"{long}-30", ""], tile_px=100)
+    right = contact_sheet([[tile, tile, tile]], ["", f"{long}+30", ""], tile_px=100)
+    assert (left != right).any()
