@@ -51,6 +51,10 @@ _SOFT: Final = 0.07  # outer-eye distances over which the border's motion is smo
 _RELIEF_FADE: Final = 0.15  # outer-eye distances within the rim: silhouettes would brighten the background
 _RECEDES: Final = 0.9  # outer-eye distances beyond the rim at which the head has its greatest width
 _RECEDING: Final = 0.3  # how much of what shows there lies as far back as that
+#: From the lips to behind the last teeth; half the throat's width there; what is kept of the depth beyond.
+_TEETH_MM: Final = 50.0
+_THROAT_MM: Final = 20.0
+_THROAT_LENGTH: Final = 0.25
 _PAINTED: Final = ("teeth", "gums", "tongue", "mouth_interior")
 
 
@@ -144,7 +148,10 @@ def _build(builder: RigBuilder, fit: Fit, photo: Image, landmarks_px: Float32, t
     marks = landmarks_px - np.array([window.left, window.top], np.float32)
     crop = np.ascontiguousarray(photo[window.slices])
 
-    posed = camera.to_camera(builder.shaped(fit)).astype(np.float32)
+    shaped = builder.shaped(fit)
+    if turns:
+        _close_throat(model, shaped)
+    posed = camera.to_camera(shaped).astype(np.float32)
     shift = fitter.residual_warp @ fit.residual_px
     posed[:, :2] += shift * (posed[:, 2:] / np.float32(camera.focal_px))
     rest = camera.project(posed).astype(np.float32)
@@ -210,6 +217,23 @@ def _build(builder: RigBuilder, fit: Fit, photo: Image, landmarks_px: Float32, t
         share = np.concatenate([1 - sheet.band_own, np.ones(len(sheet.vertices), np.float32)])
         lead = _lead(sheet, rest_px[led], led, share, pivot, optics, rim, fit.eye_distance_px)
     return Rig(window, neutral, basis, optics, shading, rows, _HAIR * fit.eye_distance_px, lead)
+
+
+def _close_throat(model: HeadModel, shaped: Float32) -> None:
+    """Narrow and shorten, in place, what lies deeper in the mouth than its teeth: as deep as it is modelled,
+    it would show past the jaw of a turned head, where the patch ends. Head space, mm."""
+    lips = shaped[np.unique(model.triangles[model.material_triangles("lips")])]
+    fixed = np.unique(model.triangles[model.material_triangles("skin", "lips", "teeth")])
+    inner = np.unique(model.triangles[model.material_triangles("mouth_interior", "gums", "tongue")])
+    inner = np.setdiff1d(inner, fixed)
+    depth = lips[:, 2].max() - shaped[inner, 2]
+    shaped[inner, 2] += (1 - _THROAT_LENGTH) * np.maximum(depth - _TEETH_MM, 0)
+    lining = np.unique(model.triangles[model.material_triangles("mouth_interior")])
+    deep, inner = depth[np.isin(inner, lining)], inner[np.isin(inner, lining)]
+    middle = lips[:, :2].mean(0)
+    away = shaped[inner, :2] - middle
+    wide = np.clip(away, -_THROAT_MM, _THROAT_MM) - away
+    shaped[inner, :2] += np.clip((deep - _TEETH_MM) / 10 + 1, 0, 1)[:, None] * wide
 
 
 def _lead(

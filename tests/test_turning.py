@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fastface import Affect, Engine
+from fastface import Affect, Engine, ops
+from fastface.binding import CULL_BACKFACES
 from fastface.camera import FLIP, angles_deg
 from fastface.errors import BadAffect
-from fastface.head_pose import HeadPose, poses_of_action_units, rotation_of_pose
+from fastface.fitting import FaceFitter
+from fastface.head_pose import HeadPose, poses_of_action_units, rotation_of_pose, turned
+from fastface.reference import PAINTED
+from fastface.rig import RigBuilder
 
 Image = NDArray[np.uint8]
 HAPPY = Affect.expression("happy", 0.7)
@@ -94,3 +98,25 @@ def test_batches_and_single_frames_agree(engine: Engine, portrait: Callable[...,
     batch = engine.render_batch(face, affects, pose=pose)
     for affect, frame in zip(affects, batch, strict=True):
         np.testing.assert_array_equal(engine.render(face, affect, pose=pose), frame)
+
+
+@pytest.mark.parametrize("yaw_deg", [-30.0, 30.0])
+def test_the_inside_of_a_closed_mouth_does_not_show_past_the_jaw(
+    engine: Engine, portrait: Callable[..., Image], yaw_deg: float
+) -> None:
+    face = engine.fit(portrait("005", 512, 512))
+    rig = RigBuilder(FaceFitter(engine.model)).build(face.fit, face.photo, face.landmarks_px, turns=True)
+    assert rig.lead is not None
+    moved = turned(rig.neutral, HeadPose(yaw_deg=yaw_deg).row(), rig.lead.pivot_mm)
+    screen = np.concatenate(
+        [moved[:, :2] * (rig.camera[0] / moved[:, 2:]) + rig.camera[1:], moved[:, 2:]], axis=1
+    )
+    seen = ops.rasterize(
+        screen[None].astype(np.float32),
+        rig.shading.triangles,
+        rig.window.height,
+        rig.window.width,
+        cull_backfaces=CULL_BACKFACES,
+    ).triangle_id
+    assert (seen >= 0).mean() > 0.1
+    assert (rig.shading.layer[seen[seen >= 0]] == PAINTED).sum() < 5
