@@ -25,6 +25,8 @@ FORMATS: Final[dict[str, tuple[str, str, str]]] = {
 #: Frames waiting for the encoder; more would only use memory.
 _QUEUE_FRAMES: Final = 4
 _MAX_SIDE_PX: Final = 8192
+#: Of pictures of 32 px, x264's macroblock tree makes other bytes now and then; of 48 px and more it does not.
+_TREE_PX: Final = 64
 
 Image = NDArray[np.uint8]
 
@@ -212,6 +214,8 @@ class VideoWriter:
             stream.options = {"crf": str(self._crf), "preset": "veryfast"}
             if self._in_order:
                 stream.options |= {"bf": "0"}
+                if min(width, height) < _TREE_PX:
+                    stream.options |= {"x264-params": "mbtree=0"}
         return stream
 
 
