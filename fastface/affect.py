@@ -272,24 +272,22 @@ class TableAffectModel:
     def rows(self, affects: Sequence[Affect], names: Sequence[str]) -> Coefficients:
         """Affects of any kind → (N, E) float32; those of the same kind and names at once."""
         alike: dict[tuple[Kind, tuple[str, ...]], list[int]] = {}
-        for index, affect in enumerate(affects):
-            alike.setdefault((affect.kind, tuple([name for name, _ in affect.parts])), []).append(index)
         out = np.empty((len(affects), len(names)), np.float32)
+        for index, affect in enumerate(affects):
+            if affect.variant is None:
+                alike.setdefault((affect.kind, tuple([name for name, _ in affect.parts])), []).append(index)
+            else:
+                out[index] = self._varied(affect, affect.variant, names)
         for (kind, columns), where in alike.items():
             values = np.array([[value for _, value in affects[index].parts] for index in where], np.float64)
             out[where] = self.batch(kind, columns, values, names)
-        for index, affect in enumerate(affects):
-            if affect.variant is not None:
-                out[index] = self._varied(affect, affect.variant, names)
         return out
 
     def _varied(self, affect: Affect, variant: int, names: Sequence[str]) -> Coefficients:
         (_, valence), (_, arousal) = affect.parts
         face = self.classes.sample(valence, arousal, np.random.default_rng(variant))
-        out = np.zeros(len(names), np.float32)
-        head, table = _matching(tuple(names))
-        out[head] = face[self._class_columns][table]
-        return out
+        row: Coefficients = _for_head(face[None, self._class_columns], names)[0]
+        return row
 
     def batch(self, kind: Kind, columns: Sequence[str], values: Array, names: Sequence[str]) -> Coefficients:
         """Many affects of one kind: ``values`` (N, C) with a name per column → (N, E) float32."""
@@ -302,10 +300,7 @@ class TableAffectModel:
             weights = np.zeros((len(values), len(_POINTS)))
             weights[:, [_POINTS.index(name) for name in columns]] = values
             shapes = self._shown(weights) @ self._prototypes
-        out = np.zeros((len(values), len(names)), dtype=np.float32)
-        head, table = _matching(tuple(names))
-        out[:, head] = shapes[:, table]
-        return out
+        return _for_head(shapes, names)
 
     def labels(self, affect: Affect) -> AffectLabels:
         """Labels of an affect. What was asked for is kept as asked; the other vocabularies follow from the
@@ -372,6 +367,14 @@ def affect_model(family: str = "default", classes: AffectClasses | None = None) 
     """The model for a family of heads: "default" (MakeHuman), "ict", or a head model's name, "ict-facekit";
     ``classes`` in the place of those that ship."""
     return TableAffectModel(family if family in PROTOTYPES else family.split("-")[0].casefold(), classes)
+
+
+def _for_head(shapes: Array, names: Sequence[str]) -> Coefficients:
+    """(N, 52) of ``SHAPES`` → (N, E) float32 of a head's expressions; those without a shape are 0."""
+    out = np.zeros((len(shapes), len(names)), dtype=np.float32)
+    head, table = _matching(tuple(names))
+    out[:, head] = shapes[:, table]
+    return out
 
 
 @lru_cache(maxsize=32)

@@ -91,10 +91,10 @@ class FaceFitter:
         """``landmarks_px (478, 2)`` of a photo of ``height × width`` px. Raises ``NoFaceFound`` when they are
         not the landmarks of a face that a camera can see.
         """
-        target = _checked(landmarks_px, height, width)
+        target = checked_landmarks(landmarks_px, height, width)
         eye_px = _eye_distance(target)
         problem = _Problem(target, 100.0 / (SIGMA_LANDMARK * eye_px) * _rim_normals(target))
-        state = self._minimise(problem, _State.start(self._mean, target, height, width, len(self._basis)))
+        state = self._minimise(problem, State.start(self._mean, target, height, width, len(self._basis)))
         identity, expression = np.split(state.shape.astype(np.float32), [self._modes])
         camera = state.camera()
         residual = (target - camera.project(self._posed(camera, state.shape))).astype(np.float32)
@@ -128,12 +128,12 @@ class FaceFitter:
                 f"{MAX_ERROR:.0%} of the eyes' distance of some head, got {error:.0%}"
             )
 
-    def _minimise(self, problem: _Problem, state: _State) -> _State:
+    def _minimise(self, problem: _Problem, state: State) -> State:
         """Gauss-Newton whose matrix serves several steps: the gradient is exact at each, and costs little."""
         here = self._linearise(problem, state)
         damping = 1e-6
         for steps in MATRIX_STEPS:
-            factor = _inverse_factor(self._normal(here), damping)
+            factor = inverse_factor(self._normal(here), damping)
             for step in range(steps):
                 moved = here.state.moved(-(factor.T @ (factor @ here.gradient)))
                 there = self._linearise(problem, moved)
@@ -152,7 +152,7 @@ class FaceFitter:
         shaped: Float64 = self._mean + flat.reshape(-1, 3)
         return shaped
 
-    def _linearise(self, problem: _Problem, state: _State) -> _Linear:
+    def _linearise(self, problem: _Problem, state: State) -> _Linear:
         """Cost and gradient at ``state``, and the pinhole's derivatives that the Jacobian is made of."""
         seen = Projection.of(self._shaped(state.shape), state, problem.weight)
         residual = (problem.weight @ (seen.pixel - problem.target)[:, :, None])[:, :, 0]
@@ -176,14 +176,16 @@ class FaceFitter:
     def landmark_motion(self, fit: Fit) -> tuple[Float32, Float32]:
         """Landmarks (478, 3) of a fit in camera space and what each expression adds to them (E, 478, 3)."""
         points, turned = self._turned(fit)
-        for row, share in self.blinks(fit).items():
+        for row, share in self._blinks(fit, points, turned).items():
             turned[row] *= np.float32(share)
         return points, turned
 
     def blinks(self, fit: Fit) -> dict[int, float]:
         """Which expressions close an eye, and by how much of it this face's do (``fastface.lids``)."""
+        return self._blinks(fit, *self._turned(fit))
+
+    def _blinks(self, fit: Fit, points: Float32, turned: Float32) -> dict[int, float]:
         names = self.model.expression_names
-        points, turned = self._turned(fit)
         calm = points - np.tensordot(fit.expression, turned, 1)
         project = fit.camera.project
         open_px = project(calm) + fit.residual_px
@@ -217,7 +219,7 @@ class FaceFitter:
         return warp
 
 
-def _checked(landmarks_px: NDArray[Any], height: int, width: int) -> Float64:
+def checked_landmarks(landmarks_px: NDArray[Any], height: int, width: int) -> Float64:
     """The landmarks in double precision, if they can be a face of a photo of this size at all."""
     if landmarks_px.shape != (POINT_COUNT, 2):
         raise BadArgument(f"fit: landmarks_px must be ({POINT_COUNT}, 2), got {landmarks_px.shape}")
@@ -260,7 +262,7 @@ class Projection:
     zoom: Float64  # (L, 2) d(row)/d(log focal length), the head staying where it is
 
     @classmethod
-    def of(cls, head: Float64, state: _State, weight: Float64) -> Projection:
+    def of(cls, head: Float64, state: State, weight: Float64) -> Projection:
         """``head (L, 3)`` mm in head space; ``weight (L, 2, 2)`` or ``(2, 2)`` times pixels: the rows."""
         turned = head @ state.rotation.T
         seen = turned + state.translation
@@ -320,14 +322,14 @@ def lower_gram(rows: Float32, columns: int = 512) -> Float64:
 class _Linear:
     """The cost around a state: half its gradient, and what its Jacobian is made of."""
 
-    state: _State
+    state: State
     cost: float
     gradient: Float64  # (7 + K + E,)
     seen: Projection
 
 
 @dataclass(frozen=True)
-class _State:
+class State:
     """The unknowns of a fit."""
 
     rotation: Float64
@@ -339,7 +341,7 @@ class _State:
     rest: Float64  # the shape that the priors hold to
 
     @classmethod
-    def start(cls, mean: Float64, target: Float64, height: int, width: int, modes: int) -> _State:
+    def start(cls, mean: Float64, target: Float64, height: int, width: int, modes: int) -> State:
         """A scaled orthographic pose of the mean face (Horn 1987 on two image axes), set at the distance that
         a portrait's focal length gives it.
         """
@@ -358,7 +360,7 @@ class _State:
         rest = np.zeros(modes)
         return cls(rotation, translation, np.log(focal), np.log(focal), centre, rest, rest)
 
-    def moved(self, step: Float64) -> _State:
+    def moved(self, step: Float64) -> State:
         """Turned by a vector, moved sideways (mm), scaled (log), zoomed at constant scale (log), reshaped.
 
         Scale is what landmarks tell surely and focal length what they hardly tell; with depth for an unknown
@@ -366,7 +368,7 @@ class _State:
         """
         scaled, zoomed = np.clip(step[5:7], -0.5, 0.5)
         depth = self.translation[2] * np.exp(zoomed - scaled)
-        return _State(
+        return State(
             rotation_of(step[:3]) @ self.rotation,
             np.array([*(self.translation[:2] + step[3:5]), depth]),
             self.log_focal + float(zoomed),
@@ -380,7 +382,7 @@ class _State:
         return Camera(self.rotation, self.translation, float(np.exp(self.log_focal)), self.centre)
 
 
-def _inverse_factor(normal: Float64, damping: float) -> NDArray[Any]:
+def inverse_factor(normal: Float64, damping: float) -> NDArray[Any]:
     """L⁻¹ of the Cholesky factorisation N = L Lᵀ of the damped normal matrix (its lower triangle)."""
     damped = normal.copy()
     damped[np.diag_indices_from(damped)] *= 1 + damping

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from fastface.atomic import whole_file
 from fastface.camera import cross_matrix
 from fastface.errors import BadModelFile
-from fastface.fitting import OUTER_EYE_CORNERS, Projection, _State, lower_gram
+from fastface.fitting import OUTER_EYE_CORNERS, Projection, State, lower_gram
 from fastface.landmark_tables import POINT_COUNT
 from fastface.morphable import MAX_TEXT, SAYS, ArraySpec, read_format, write_archive
 
@@ -156,7 +156,7 @@ class LandmarkTerm:
         weight = scale[:, :, None] * level * (100 / eye_px)
         return cls(*head, landmarks_px, level, weight, errors.bias * scale, errors.taken)
 
-    def look(self, state: _State) -> LandmarkLook:
+    def look(self, state: State) -> LandmarkLook:
         flat = state.shape.astype(np.float32) @ self.basis.reshape(len(self.basis), -1)
         projection = Projection.of(self.mean + flat.reshape(-1, 3), state, self.weight)
         facing = state.rotation[:, 2]

@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import sys
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -106,6 +107,10 @@ class _Pool(Generic[Task, Outcome]):
 def _start(start: Callable[..., None], arguments: tuple[Any, ...], stop: Any, parent: int) -> None:
     _die_with_parent(parent)
     try:
+        import cv2
+
+        cv2.setNumThreads(1)  # a process is one core's
+        warnings.simplefilter("ignore")
         start(*arguments, stop)
     except Exception as error:
         # It could be had a moment ago, so it is memory or the like; the pool sees a dead process and acts on

@@ -228,8 +228,8 @@ def _close_throat(model: HeadModel, shaped: Float32) -> None:
     inner = np.setdiff1d(inner, fixed)
     depth = lips[:, 2].max() - shaped[inner, 2]
     shaped[inner, 2] += (1 - _THROAT_LENGTH) * np.maximum(depth - _TEETH_MM, 0)
-    lining = np.unique(model.triangles[model.material_triangles("mouth_interior")])
-    deep, inner = depth[np.isin(inner, lining)], inner[np.isin(inner, lining)]
+    lining = np.isin(inner, model.triangles[model.material_triangles("mouth_interior")])
+    deep, inner = depth[lining], inner[lining]
     middle = lips[:, :2].mean(0)
     away = shaped[inner, :2] - middle
     wide = np.clip(away, -_THROAT_MM, _THROAT_MM) - away

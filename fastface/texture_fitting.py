@@ -27,9 +27,9 @@ from fastface.fitting import (
     FaceFitter,
     Fit,
     Projection,
-    _checked,
-    _inverse_factor,
-    _State,
+    State,
+    checked_landmarks,
+    inverse_factor,
     lower_gram,
 )
 from fastface.landmark_errors import DEFAULT_ERRORS, LandmarkErrors, LandmarkTerm, level_frame
@@ -213,7 +213,7 @@ class _Term:
         left: Float32 = (flat - self.out @ (self.out.T @ flat)).reshape(residual.shape)
         return left
 
-    def look(self, state: _State) -> _Look:
+    def look(self, state: State) -> _Look:
         affine = self.scene.crop.affine
         projection = Projection.of(self.scene.points(state.shape), state, affine[:, :2])
         sampled = sample(self.scene.crop.features, projection.pixel @ affine[:, :2].T + affine[:, 2])
@@ -314,7 +314,7 @@ class TextureFitter:
         height, width = photo.shape[:2]
         if mask is not None and (mask.shape != (height, width) or mask.dtype != np.bool_):
             raise BadArgument(f"mask must be ({height}, {width}) bool, got {mask.shape} {mask.dtype}")
-        target = _checked(landmarks_px, height, width)
+        target = checked_landmarks(landmarks_px, height, width)
         first = start or self.fitter.fit(landmarks_px, height, width)
         scene = self._scene(photo, first, mask)
         state = _started(first, float(np.log(1.3 * max(height, width))))
@@ -326,7 +326,7 @@ class TextureFitter:
         self.fitter.check(fit, landmarks_px)
         return fit
 
-    def _fit_of(self, state: _State, target: Float64) -> Fit:
+    def _fit_of(self, state: State, target: Float64) -> Fit:
         identity, expression = np.split(state.shape.astype(np.float32), [self.fitter._modes])
         camera = state.camera()
         seen = camera.project(self.fitter._posed(camera, state.shape))
@@ -348,11 +348,11 @@ class TextureFitter:
             self._whitening[seen],
         )
 
-    def _improve(self, marks: LandmarkTerm, state: _State, scene: _Scene, steps: int) -> _State:
+    def _improve(self, marks: LandmarkTerm, state: State, scene: _Scene, steps: int) -> State:
         term = self._robust(scene, state)
         held, seen, look = here = self._held(state), marks.look(state), term.look(state)
         normal = np.diag(held.stiffness) + marks.normal(seen) + term.normal(look)
-        factor = _inverse_factor(normal, 1e-6)
+        factor = inverse_factor(normal, 1e-6)
         for _ in range(steps):
             moved = state.moved(-(factor.T @ (factor @ sum(part.gradient for part in here))))
             there = self._held(moved), marks.look(moved), term.look(moved)
@@ -361,7 +361,7 @@ class TextureFitter:
             state, here = moved, there
         return state
 
-    def _held(self, state: _State) -> _Held:
+    def _held(self, state: State) -> _Held:
         """The priors: those of the landmark fit."""
         prior, focal = self.fitter._prior, state.log_focal - state.log_focal_prior
         offset = np.concatenate([np.zeros(6), [focal], state.shape - state.rest])
@@ -369,7 +369,7 @@ class TextureFitter:
         cost = float((prior + extreme) @ offset**2)
         return _Held(cost, (prior + 2 * extreme) * offset, prior + 6 * extreme + 1e-9)
 
-    def _robust(self, scene: _Scene, state: _State) -> _Term:
+    def _robust(self, scene: _Scene, state: State) -> _Term:
         """Weighed by how well the model knows this face at all, and where it does: what no texture explains,
         a hand or a strand of hair, counts less (Geman & McClure 1987)."""
         term = _Term.of(scene, scene.weight)
@@ -381,14 +381,14 @@ class TextureFitter:
         )
 
 
-def _started(fit: Fit, log_focal_prior: float) -> _State:
+def _started(fit: Fit, log_focal_prior: float) -> State:
     """Where Gauss-Newton begins. Expressions are held to those of the fit, small ones to none."""
     camera, expression = fit.camera, fit.expression.astype(np.float64)
     shape = np.concatenate([fit.identity, expression])
     sure = expression**4 / (expression**4 + _SMALL_EXPRESSION**4)
     rest = np.concatenate([np.zeros(len(fit.identity)), sure * expression])
     focal = float(np.log(camera.focal_px))
-    return _State(
+    return State(
         camera.rotation, camera.translation_mm, focal, log_focal_prior, camera.centre_px, shape, rest
     )
 

@@ -62,7 +62,7 @@ def test_derivatives_are_those_of_the_cost(fitter: FaceFitter) -> None:
     target = synthetic(fitter, yaw=20)[0].astype(np.float64)
     target += np.random.default_rng(1).normal(size=target.shape) * 3
     problem = fitting._Problem(target, fitting._rim_normals(target) * 0.7)
-    state = fitting._State.start(fitter._mean, target, 800, 800, len(fitter._basis))
+    state = fitting.State.start(fitter._mean, target, 800, 800, len(fitter._basis))
     rng = np.random.default_rng(2)
     state = state.moved(np.concatenate([rng.normal(size=7) * 0.05, rng.normal(size=len(state.shape)) * 0.8]))
     here = fitter._linearise(problem, state)
@@ -80,9 +80,9 @@ def test_jacobian_is_that_of_the_residuals(fitter: FaceFitter) -> None:
     target = synthetic(fitter)[0].astype(np.float64)
     weight = np.tile(np.eye(2), (len(target), 1, 1))
     problem = fitting._Problem(target, weight)
-    state = fitting._State.start(fitter._mean, target, 800, 800, len(fitter._basis))
+    state = fitting.State.start(fitter._mean, target, 800, 800, len(fitter._basis))
 
-    def projected(at: fitting._State) -> Array:
+    def projected(at: fitting.State) -> Array:
         camera = at.camera()
         pixels: Array = camera.project(camera.to_camera(fitter._shaped(at.shape)))
         return pixels.T.ravel()

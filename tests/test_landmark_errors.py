@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastface.camera import FLIP, rotation_of
 from fastface.errors import BadModelFile
 from fastface.exports.models.build_landmark_errors import Readings, learn_errors, painted_heads, read
-from fastface.fitting import FaceFitter, _State
+from fastface.fitting import FaceFitter, State
 from fastface.landmark_errors import (
     DEFAULT_ERRORS,
     LandmarkErrors,
@@ -43,13 +43,13 @@ def marks_mm(fitter: FaceFitter) -> Array:
     return model.landmarks478.points(model.vertices, model.triangles).astype(np.float64)
 
 
-def photographed(fitter: FaceFitter, seed: int = 0) -> tuple[_State, Array]:
+def photographed(fitter: FaceFitter, seed: int = 0) -> tuple[State, Array]:
     """A state, and landmarks that it does not fit."""
     rng = np.random.default_rng(seed)
     rotation = rotation_of(np.radians([8, 14, 5])) @ FLIP
     shape = np.concatenate([rng.standard_normal(60), rng.uniform(0, 0.2, len(fitter._basis) - 60)])
     place = np.array([10.0, -5.0, 620.0])
-    state = _State(rotation, place, np.log(800), 6.7, np.full(2, 320.0), shape, 0 * shape)
+    state = State(rotation, place, np.log(800), 6.7, np.full(2, 320.0), shape, 0 * shape)
     true = state.camera().project(fitter._shaped(shape) @ rotation.T + place)
     return state, true + rng.normal(0, 1.5, (POINT_COUNT, 2))
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -356,10 +355,6 @@ class _Worker:
 
 
 def _start_worker(job: Job, stop: Any) -> None:
-    import cv2
-
-    cv2.setNumThreads(1)
-    warnings.simplefilter("ignore")
     _Worker.job, _Worker.stop = job, stop
     _Worker.engine = _open(job, 1)
 

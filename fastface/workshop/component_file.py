@@ -71,9 +71,7 @@ def gallery_deformations(gallery: Gallery, head: HeadModel, samples: int, seed: 
     return FaceMesh(meshes.reshape(len(meshes), -1, 3), kept, head.vertices[kept].astype(np.float64), mesh)
 
 
-def save_components(
-    path: str | os.PathLike[str], found: Components, mesh: FaceMesh, head: HeadModel
-) -> None:
+def save_components(path: str | os.PathLike[str], found: Components, mesh: FaceMesh, head: HeadModel) -> None:
     """Write a ``.npz`` without pickles: components on the whole head, centres, weights, whose head it is."""
     whole = np.zeros((len(found.components), len(head.vertices), 3), np.float16)
     whole[:, mesh.kept] = found.components

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -177,10 +176,6 @@ class _Worker:
 
 
 def _start(job: Job, stop: Any) -> None:
-    import cv2
-
-    cv2.setNumThreads(1)
-    warnings.simplefilter("ignore")
     _Worker.job, _Worker.reader, _Worker.stop = job, None, stop
 
 

@@ -333,12 +333,6 @@ def _outcomes(job: Job, tasks: Sequence[Task], processes: int) -> Iterator[tuple
 
 
 def _start(job: Job, stop: Any) -> None:
-    import warnings
-
-    import cv2
-
-    cv2.setNumThreads(1)
-    warnings.simplefilter("ignore")
     _Worker.job, _Worker.stop = job, stop
 
 
